@@ -1,0 +1,52 @@
+"""The decision core: pure, batched over N services, shared by the operator and the simulators.
+
+No cluster, clock, randomness or I/O in here: `Engine.step(now_s, samples)` is a function of what it
+was given before and now.
+"""
+
+from controller.core.action import ACTION_SCHEMAS, ActionSchema
+from controller.core.decision import Clamp, Decision, Decisions
+from controller.core.engine import Engine
+from controller.core.observation import OBSERVATION_SCHEMA, Feature, ObservationSchema
+from controller.core.policy import ActionPolicy, ForecastPolicy, HpaPolicy, Policy, UnavailablePolicy
+from controller.core.pools import route_weights, split_replicas
+from controller.core.samples import Outcome, Samples
+from controller.core.spec import (
+    Behavior,
+    Fallback,
+    Pool,
+    ScalingPolicy,
+    ScalingRules,
+    ServiceSpec,
+    SpecError,
+)
+from controller.core.view import View
+
+__all__ = [
+    "ACTION_SCHEMAS",
+    "OBSERVATION_SCHEMA",
+    "ActionPolicy",
+    "ActionSchema",
+    "Behavior",
+    "Clamp",
+    "Decision",
+    "Decisions",
+    "Engine",
+    "Fallback",
+    "Feature",
+    "ForecastPolicy",
+    "HpaPolicy",
+    "ObservationSchema",
+    "Outcome",
+    "Policy",
+    "Pool",
+    "Samples",
+    "ScalingPolicy",
+    "ScalingRules",
+    "ServiceSpec",
+    "SpecError",
+    "UnavailablePolicy",
+    "View",
+    "route_weights",
+    "split_replicas",
+]

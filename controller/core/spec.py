@@ -1,0 +1,224 @@
+"""What the decision core knows of a service: plain values, no Kubernetes types.
+
+`controller.api.convert` makes these from RLScaler objects; simulators make them directly.
+Field meanings and defaults are those of autoscaling/v2 where the names are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+MAX_STABILIZATION_WINDOW_S = 3600
+MAX_POLICY_PERIOD_S = 1800
+
+
+class SpecError(ValueError):
+    """A field of a specification has a value that is not allowed; says which, and what is."""
+
+    def __init__(self, field_name: str, value: object, allowed: str) -> None:
+        super().__init__(f"{field_name}: {value!r} is not allowed, must be {allowed}")
+        self.field_name = field_name
+        self.value = value
+        self.allowed = allowed
+
+
+def _require(condition: bool, field_name: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise SpecError(field_name, value, allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingPolicy:
+    """One rate rule: at most `value` Pods, or `value` Percent, in any `period_s` seconds."""
+
+    type: Literal["Pods", "Percent"]
+    value: int
+    period_s: int
+
+    def __post_init__(self) -> None:
+        _require(self.type in ("Pods", "Percent"), "policies.type", self.type, "Pods or Percent")
+        _require(self.value > 0, "policies.value", self.value, "greater than 0")
+        _require(
+            0 < self.period_s <= MAX_POLICY_PERIOD_S,
+            "policies.periodSeconds",
+            self.period_s,
+            f"in 1..{MAX_POLICY_PERIOD_S}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingRules:
+    """One direction of `behavior`: a stabilisation window (s), rate rules, and a tolerance (ratio)."""
+
+    stabilization_window_s: int
+    select_policy: Literal["Max", "Min", "Disabled"]
+    policies: tuple[ScalingPolicy, ...]
+    tolerance: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.stabilization_window_s <= MAX_STABILIZATION_WINDOW_S,
+            "stabilizationWindowSeconds",
+            self.stabilization_window_s,
+            f"in 0..{MAX_STABILIZATION_WINDOW_S}",
+        )
+        _require(
+            self.select_policy in ("Max", "Min", "Disabled"),
+            "selectPolicy",
+            self.select_policy,
+            "Max, Min or Disabled",
+        )
+        _require(bool(self.policies), "policies", self.policies, "at least one rule")
+        _require(
+            math.isfinite(self.tolerance) and self.tolerance >= 0, "tolerance", self.tolerance, "0 or more"
+        )
+
+
+def default_scale_up() -> ScalingRules:
+    """autoscaling/v2's default: no window, the larger of 100 % and 4 pods in 15 s."""
+    return ScalingRules(0, "Max", (ScalingPolicy("Pods", 4, 15), ScalingPolicy("Percent", 100, 15)))
+
+
+def default_scale_down() -> ScalingRules:
+    """autoscaling/v2's default: a window of 300 s, then 100 % in 15 s."""
+    return ScalingRules(300, "Max", (ScalingPolicy("Percent", 100, 15),))
+
+
+@dataclass(frozen=True, slots=True)
+class Behavior:
+    """How fast replicas may move in each direction."""
+
+    scale_up: ScalingRules = field(default_factory=default_scale_up)
+    scale_down: ScalingRules = field(default_factory=default_scale_down)
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """What to do after `failure_threshold` readings in a row without usable metrics.
+
+    HPA: the formula on the metrics that are left. Hold: stay. Static: at least `replicas`.
+    None of them ever goes below the current replicas while metrics are missing.
+    """
+
+    failure_threshold: int = 3
+    behavior: Literal["HPA", "Hold", "Static"] = "HPA"
+    replicas: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.failure_threshold >= 1, "fallback.failureThreshold", self.failure_threshold, "1 or more"
+        )
+        _require(
+            self.behavior in ("HPA", "Hold", "Static"),
+            "fallback.behavior",
+            self.behavior,
+            "HPA, Hold or Static",
+        )
+        needs = self.behavior == "Static"
+        _require(
+            not needs or (self.replicas is not None and self.replicas >= 0),
+            "fallback.replicas",
+            self.replicas,
+            "0 or more when behavior is Static",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One of several backends that share one traffic. Weights are parts of 100."""
+
+    name: str
+    min_replicas: int = 0
+    max_replicas: int = 10
+    cost_per_replica: float = 1.0
+    min_weight: int = 0
+    max_weight: int = 100
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.min_replicas <= self.max_replicas,
+            "backends.minReplicas",
+            self.min_replicas,
+            f"in 0..maxReplicas ({self.max_replicas})",
+        )
+        _require(
+            0 <= self.min_weight <= self.max_weight <= 100,
+            "backends.minWeight",
+            self.min_weight,
+            f"in 0..maxWeight ({self.max_weight}), both at most 100",
+        )
+        _require(
+            math.isfinite(self.cost_per_replica) and self.cost_per_replica >= 0,
+            "backends.costPerReplica",
+            self.cost_per_replica,
+            "0 or more",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """One service as the core sees it.
+
+    Units: seconds, milliseconds, requests/s for each replica, ratios in 0..1.
+    `capacity_rps` NaN: estimated online. `slo_latency_ms` NaN: no latency objective.
+    """
+
+    min_replicas: int = 1
+    max_replicas: int = 10
+    sync_period_s: float = 15.0
+    slo_latency_ms: float = math.nan
+    slo_percentile: float = 95.0
+    preference: float = 50.0
+    capacity_rps: float = math.nan
+    start_up_s: float = 60.0
+    target_utilisation: float = 0.7
+    policy_type: Literal["RL", "HPA", "Forecast"] = "RL"
+    behavior: Behavior = field(default_factory=Behavior)
+    fallback: Fallback = field(default_factory=Fallback)
+    pools: tuple[Pool, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.min_replicas <= self.max_replicas,
+            "minReplicas",
+            self.min_replicas,
+            f"in 0..maxReplicas ({self.max_replicas})",
+        )
+        _require(self.max_replicas >= 1, "maxReplicas", self.max_replicas, "1 or more")
+        _require(1 <= self.sync_period_s <= 3600, "syncPeriodSeconds", self.sync_period_s, "in 1..3600")
+        _require(
+            math.isnan(self.slo_latency_ms) or self.slo_latency_ms > 0,
+            "objective.slo.latency.milliseconds",
+            self.slo_latency_ms,
+            "greater than 0",
+        )
+        _require(
+            0 < self.slo_percentile < 100,
+            "objective.slo.latency.percentile",
+            self.slo_percentile,
+            "between 0 and 100, both excluded",
+        )
+        _require(0 <= self.preference <= 100, "objective.preference", self.preference, "in 0..100")
+        _require(
+            math.isnan(self.capacity_rps) or self.capacity_rps > 0,
+            "objective.capacityPerReplica",
+            self.capacity_rps,
+            "greater than 0",
+        )
+        _require(self.start_up_s >= 0, "objective.startUpSeconds", self.start_up_s, "0 or more")
+        _require(
+            0 < self.target_utilisation <= 1,
+            "objective.targetUtilization",
+            self.target_utilisation,
+            "greater than 0 and at most 1 (100 %)",
+        )
+        _require(
+            self.policy_type in ("RL", "HPA", "Forecast"),
+            "policy.type",
+            self.policy_type,
+            "RL, HPA or Forecast",
+        )
+        names = [pool.name for pool in self.pools]
+        _require(len(set(names)) == len(names), "backends.name", names, "unique")
