@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from controller.core.observation import MIN_LOAD
 from controller.core.samples import FloatArray, IntArray
 
 NO_CHANGE_BELOW = 1e-3
-MAX_LOG_HEADROOM = 5.0
+MAX_LOG_HEADROOM = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,16 @@ def decode_relative_change(action: FloatArray, current: IntArray, load: FloatArr
 
 
 def decode_hold_band(action: FloatArray, current: IntArray, load: FloatArray) -> FloatArray:
-    """`[N, 2]` log headroom below and above the load (replicas): stay inside the band, else go to it."""
+    """`[N, 2]` log headroom below and above the load (replicas): stay inside the band, else go to it.
+
+    A load below MIN_LOAD counts as MIN_LOAD, as it does in the features, so that a policy can keep replicas
+    for a burst while there is no traffic.
+    """
     low = np.clip(action[:, 0].astype(np.float64), -MAX_LOG_HEADROOM, MAX_LOG_HEADROOM)
     high = np.clip(action[:, 1].astype(np.float64), -MAX_LOG_HEADROOM, MAX_LOG_HEADROOM)
-    floor = np.ceil(load * np.exp(low))
-    ceiling = np.ceil(load * np.exp(np.maximum(low, high)))
+    base = np.maximum(load, MIN_LOAD)
+    floor = np.ceil(base * np.exp(low))
+    ceiling = np.ceil(base * np.exp(np.maximum(low, high)))
     return np.where(np.isnan(low) | np.isnan(high), np.nan, np.minimum(np.maximum(current, floor), ceiling))
 
 

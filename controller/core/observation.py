@@ -79,8 +79,8 @@ class ObservationSchema:
 def _schema() -> ObservationSchema:
     log, share, ratio = "ln ratio", "share", "ratio"
     columns = [
-        Feature("provisioned_over_load", -4, 4, log, "replicas asked for, over the load in replicas"),
-        Feature("ready_over_load", -4, 4, log, "ready replicas over the load in replicas"),
+        Feature("provisioned_over_load", -4, 9, log, "replicas asked for, over the load in replicas"),
+        Feature("ready_over_load", -4, 9, log, "ready replicas over the load in replicas"),
         Feature("pending_share", -1, 1, share, "replicas asked for but not ready, over those asked for"),
         Feature("headroom_to_max", 0, 4, log, "maxReplicas over the replicas asked for"),
         Feature("headroom_to_min", 0, 4, log, "replicas asked for over minReplicas (at least 1)"),
@@ -89,24 +89,24 @@ def _schema() -> ObservationSchema:
     ]
     columns += [Feature(f"load_change_{s}s", -3, 3, log, f"load now over load {s} s ago") for s in LAGS_S]
     columns += [
-        Feature(f"load_max_{s}s", 0, 4, log, f"largest load of {s} s over load now") for s in MAXIMA_S
+        Feature(f"load_max_{s}s", 0, 9, log, f"largest load of {s} s over load now") for s in MAXIMA_S
     ]
     columns += [
         Feature("variability_600s", 0, 2, log, "deviation of load changes over the lead time, 10 min"),
         Feature("variability_3600s", 0, 2, log, "the same over an hour"),
     ]
     columns += [
-        Feature(f"move_q{q * 1000:.0f}_1h", -1, 4, log, f"{q:.1%} quantile of rises over the lead time, 1 h")
+        Feature(f"move_q{q * 1000:.0f}_1h", -1, 9, log, f"{q:.1%} quantile of rises over the lead time, 1 h")
         for q in MOVE_QUANTILES
     ]
     columns += [
-        Feature(f"move_q{q * 1000:.0f}_1d", -1, 4, log, f"{q:.1%} quantile of rises over the lead time, 1 d")
+        Feature(f"move_q{q * 1000:.0f}_1d", -1, 9, log, f"{q:.1%} quantile of rises over the lead time, 1 d")
         for q in DAY_MOVE_QUANTILES
     ]
     columns += [
-        Feature("season_1h", -3, 3, log, "largest load an hour ago in the lead time to come, over now"),
+        Feature("season_1h", -3, 9, log, "largest load an hour ago in the lead time to come, over now"),
         Feature("season_1h_known", 0, 1, "flag", "whether an hour of history is there"),
-        Feature("season_1d", -3, 3, log, "largest load a day ago in the lead time to come, over now"),
+        Feature("season_1d", -3, 9, log, "largest load a day ago in the lead time to come, over now"),
         Feature("season_1d_known", 0, 1, "flag", "whether a day of history is there"),
         Feature("latency_over_slo", -3, 3, log, "latency at the objective's percentile over the objective"),
         Feature("latency_known", 0, 1, "flag", "whether latency and an objective are there"),

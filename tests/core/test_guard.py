@@ -204,3 +204,24 @@ def test_hpa_counterfactual_stands_beside_every_decision() -> None:
 def test_formula_policy_has_no_fallback_of_its_own() -> None:
     decision = Engine(SPEC, HpaPolicy()).step(0.0, sample(5, ready=0.0))[0]
     assert (decision.fallback, decision.outcome, decision.desired_replicas) == (None, "Held", 5)
+
+
+class Doubtful(Says):
+    """A policy that calls every observation unlike its training."""
+
+    def unfamiliar(self, view: View) -> np.ndarray:
+        return np.ones(len(view), dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("says", "rate", "desired"),
+    [
+        pytest.param(3, 20.0, 5, id="no scale-down"),
+        pytest.param(3, 70.0, 10, id="the HPA formula is the floor"),
+        pytest.param(12, 70.0, 12, id="up is allowed"),
+    ],
+)
+def test_out_of_distribution_never_scales_down(says: float, rate: float, desired: int) -> None:
+    decision = Engine(SPEC, Doubtful(says)).step(0.0, sample(5, rate=rate))[0]
+    assert decision.desired_replicas == desired
+    assert [c.name for c in decision.clamps] == (["OutOfDistribution"] if desired != says else [])

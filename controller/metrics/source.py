@@ -1,0 +1,87 @@
+"""What the operator asks of any source of metrics, and the values that come back.
+
+The control loop reads one `QuerySet` a service and tick; start-up reads the same queries over a range.
+A source never raises for an unreadable signal: it says why in the reading's outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from controller.core.samples import FloatArray, Outcome
+
+SIGNALS = ("requestRate", "latency", "cpuUtilization", "inFlight", "errorRatio")
+"""requests/s, milliseconds, share of the CPU request, requests, share of responses."""
+
+RATE_SIGNALS = ("requestRate", "cpuUtilization")
+"""Signals made by `rate()` over a counter, which therefore run `time_scale` times too fast in a rehearsal."""
+
+
+class QuerySet(dict[str, str]):
+    """PromQL by signal, with what is needed to judge the answers.
+
+    freshness: by signal, a query for the age (s) of the newest sample that the signal was made from.
+    max_age_s: real seconds; an older sample makes the signal STALE. time_scale: see controller/clock.py.
+    """
+
+    def __init__(
+        self,
+        queries: Mapping[str, str],
+        freshness: Mapping[str, str] | None = None,
+        max_age_s: float = 45.0,
+        time_scale: float = 1.0,
+    ) -> None:
+        super().__init__(queries)
+        self.freshness = dict(freshness or {})
+        self.max_age_s = max_age_s
+        self.time_scale = time_scale
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReading:
+    """One signal now: `value` in control seconds' terms, NaN unless `outcome` is OK.
+
+    timestamp_s: Unix time of the newest underlying sample if known, else of the evaluation.
+    """
+
+    value: float
+    outcome: Outcome
+    message: str = ""
+    timestamp_s: float = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class RangeReading:
+    """Signals over a range: `times_s` Unix seconds `[T]`, and by signal an array `[T]` with NaN for gaps.
+
+    Unpacks as `times_s, values`. An outcome other than OK names the worst that happened to that signal;
+    whatever could be read is in `values` all the same.
+    """
+
+    times_s: FloatArray
+    values: dict[str, FloatArray]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.times_s, self.values))
+
+
+class MetricsSource(Protocol):
+    """Something that answers queries by signal: Prometheus in the product."""
+
+    async def read(self, queries: Mapping[str, str], now: float | None = None) -> dict[str, SignalReading]:
+        """All signals at once, at Unix time `now` (None: the server's own now)."""
+        ...
+
+    async def read_range(
+        self, queries: Mapping[str, str], start_s: float, end_s: float, step_s: float
+    ) -> RangeReading:
+        """All signals from `start_s` to `end_s` (Unix, inclusive) every `step_s` seconds."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is under way and free threads and connections."""
+        ...

@@ -1,0 +1,101 @@
+"""From spec.policy.artifact to a policy: where the bytes are, and one policy for equal bytes.
+
+The operator's policy book, `training/evaluate.py` and the demo call this. Equal artifacts give the same
+object, so that the engine asks a network once for all services that use it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+from controller.core.policy import Policy, UnavailablePolicy
+from controller.policies.errors import ArtifactError, ArtifactInvalid, ArtifactNotFound
+from controller.policies.onnx_policy import OnnxPolicy, check_digest, check_size, read_artifact
+
+SOURCES = ("builtin", "configMap", "file", "url")
+
+_loaded: WeakValueDictionary[str, OnnxPolicy] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def load_policy(
+    reference: Mapping[str, Any], policy_dir: str | Path | None = None, data: bytes | None = None
+) -> OnnxPolicy:
+    """The policy of a reference such as {"builtin": "default"}, {"file": "a.onnx", "sha256": ...}.
+
+    policy_dir: what `file` is relative to and may not leave; None: any path. data: the bytes of a
+    `configMap`, which only the caller can read. Raises ArtifactError.
+    """
+    source = _source(reference)
+    found = _read(source, reference[source], policy_dir, data)
+    return _shared(found, reference.get("sha256"))
+
+
+def load_or_unavailable(
+    reference: Mapping[str, Any], policy_dir: str | Path | None = None, data: bytes | None = None
+) -> Policy:
+    """The policy, or a stand-in that never says anything and carries the reason and the message."""
+    try:
+        return load_policy(reference, policy_dir, data)
+    except ArtifactError as error:
+        return UnavailablePolicy(error.reason, str(error))
+
+
+def builtin_names() -> list[str]:
+    """The policies that come with this build."""
+    folder = resources.files("controller.policies") / "builtin"
+    found = [item.name for item in folder.iterdir()] if folder.is_dir() else []
+    return sorted(name.removesuffix(".onnx") for name in found if name.endswith(".onnx"))
+
+
+def _source(reference: Mapping[str, Any]) -> str:
+    given = [name for name in SOURCES if reference.get(name) is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "none"
+        raise ArtifactInvalid(f"artifact: exactly one of {', '.join(SOURCES)} is needed, not {found}")
+    return given[0]
+
+
+def _read(source: str, value: Any, policy_dir: str | Path | None, data: bytes | None) -> bytes:
+    if source == "builtin":
+        return _builtin(str(value))
+    if source == "file":
+        return read_artifact(_path(str(value), policy_dir))
+    if source == "url":
+        raise ArtifactInvalid("artifact.url is not available in this release; use builtin, configMap or file")
+    if data is None:
+        raise ArtifactInvalid("artifact.configMap: its bytes were not given")
+    return data
+
+
+def _builtin(name: str) -> bytes:
+    names = builtin_names()
+    if name not in names:
+        known = f"it has {', '.join(names)}" if names else "it has none; train one with training/train.py"
+        raise ArtifactNotFound(f"this build has no builtin policy {name!r}; {known}")
+    return (resources.files("controller.policies") / "builtin" / f"{name}.onnx").read_bytes()
+
+
+def _path(file: str, policy_dir: str | Path | None) -> Path:
+    if policy_dir is None:
+        return Path(file)
+    folder = Path(policy_dir).resolve()
+    path = (folder / file.replace("\0", "")).resolve()
+    if "\0" in file or not path.is_relative_to(folder):
+        raise ArtifactNotFound(f"artifact.file {file!r} is not under the policy directory {policy_dir}")
+    return path
+
+
+def _shared(data: bytes, sha256: str | None) -> OnnxPolicy:
+    check_size(len(data))
+    digest = check_digest(data, sha256)
+    with _lock:
+        policy = _loaded.get(digest)
+        if policy is None:
+            policy = _loaded[digest] = OnnxPolicy.from_bytes(data)
+        return policy

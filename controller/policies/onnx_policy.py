@@ -1,0 +1,176 @@
+"""OnnxPolicy: a trained network behind core's Policy, run by ONNX Runtime in one call for all services due.
+
+All that can be wrong with an artifact is found when it is loaded; from then on `act` gives numbers or NaN.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from controller.core.action import ACTION_SCHEMAS
+from controller.core.observation import OBSERVATION_SCHEMA
+from controller.core.policy import ActionPolicy
+from controller.core.samples import FloatArray
+from controller.policies.artifact import ArtifactMetadata, check_schemas, parse_metadata
+from controller.policies.errors import ArtifactDigestMismatch, ArtifactInvalid, ArtifactNotFound
+
+INPUT, OUTPUT = "observation", "action"
+MAX_ARTIFACT_BYTES = 32 * 1024 * 1024
+TRIAL_SECONDS = 5.0
+"""A graph that takes longer for two rows has a loop that a control loop can't wait for."""
+
+logger = logging.getLogger(__name__)
+
+
+class OnnxPolicy(ActionPolicy):
+    """An artifact as a policy. name, digest and schema go into `status.policy`."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, metadata: ArtifactMetadata, digest: str
+    ) -> None:
+        """Use `from_bytes` or `from_file`, which check what is given here."""
+        self.name = metadata.name
+        self.digest = digest
+        self.schema = metadata.observation_schema.version
+        self.action_schema = metadata.action_schema
+        self.metadata = metadata
+        self._actions = ACTION_SCHEMAS[metadata.action_schema].size
+        self._session = session
+
+    @classmethod
+    def from_bytes(cls, data: bytes, sha256: str | None = None) -> OnnxPolicy:
+        """The policy in an ONNX file's bytes; sha256: hex digest that it must have. Raises ArtifactError."""
+        check_size(len(data))
+        digest = check_digest(data, sha256)
+        session = _open(data)
+        metadata = parse_metadata(dict(session.get_modelmeta().custom_metadata_map))
+        check_schemas(metadata)
+        _check_graph(session, ACTION_SCHEMAS[metadata.action_schema].size)
+        return cls(session, metadata, digest)
+
+    @classmethod
+    def from_file(cls, path: str | Path, sha256: str | None = None) -> OnnxPolicy:
+        """The policy in an ONNX file. Raises ArtifactError."""
+        return cls.from_bytes(read_artifact(Path(path)), sha256)
+
+    def act(self, features: FloatArray) -> FloatArray:
+        """Actions float32 `[N, A]` for features `[N, F]`; NaN rows where the network gave no number."""
+        rows = np.ascontiguousarray(features, dtype=np.float32)
+        if len(rows) == 0:
+            return np.zeros((0, self._actions), dtype=np.float32)
+        try:
+            action = np.asarray(self._session.run([OUTPUT], {INPUT: rows})[0])
+        except Exception:  # ONNX Runtime's exceptions share no base class
+            logger.exception("policy %s (%s) failed on %d observations", self.name, self.digest, len(rows))
+            return np.full((len(rows), self._actions), np.nan, dtype=np.float32)
+        if action.shape != (len(rows), self._actions):
+            logger.error("policy %s gave shape %s for %d observations", self.name, action.shape, len(rows))
+            return np.full((len(rows), self._actions), np.nan, dtype=np.float32)
+        return np.where(np.isfinite(action).all(axis=1, keepdims=True), action, np.float32(np.nan))
+
+
+def read_artifact(path: Path) -> bytes:
+    """The bytes of an artifact's file, not more than are allowed. Raises ArtifactError."""
+    try:
+        if not path.is_file():
+            raise ArtifactNotFound(f"{path}: no such file")
+        check_size(path.stat().st_size)
+        with path.open("rb") as file:
+            return file.read(MAX_ARTIFACT_BYTES + 1)
+    except OSError as error:
+        raise ArtifactNotFound(f"{path} cannot be read: {error.strerror}") from error
+
+
+def check_size(size: int) -> None:
+    """Raises ArtifactInvalid for nothing or too much."""
+    if not 0 < size <= MAX_ARTIFACT_BYTES:
+        limit = MAX_ARTIFACT_BYTES // 1024**2
+        raise ArtifactInvalid(f"the artifact has {size} bytes; between 1 and {limit} MiB are allowed")
+
+
+def check_digest(data: bytes, sha256: str | None) -> str:
+    """`sha256:<hex>` of `data`. Raises ArtifactDigestMismatch if another (hex, prefix optional) is wanted."""
+    actual = hashlib.sha256(data).hexdigest()
+    if sha256 and sha256.lower().removeprefix("sha256:") != actual:
+        raise ArtifactDigestMismatch(f"the artifact's SHA-256 is {actual}, not {sha256} as asked for")
+    return f"sha256:{actual}"
+
+
+def _open(data: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise ArtifactInvalid(f"ONNX Runtime cannot load it: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def _check_graph(session: onnxruntime.InferenceSession, actions: int) -> None:
+    inputs = {node.name: node for node in session.get_inputs()}
+    if list(inputs) != [INPUT]:
+        raise ArtifactInvalid(f"inputs {sorted(inputs)} are not allowed; exactly {INPUT!r}")
+    if OUTPUT not in [node.name for node in session.get_outputs()]:
+        raise ArtifactInvalid(f"there is no output {OUTPUT!r}")
+    _check_input(inputs[INPUT])
+    _check_trial(session, actions)
+
+
+def _check_input(node: Any) -> None:
+    if node.type != "tensor(float)":
+        raise ArtifactInvalid(f"input {INPUT!r} is {node.type}; tensor(float) is needed")
+    shape = node.shape
+    if len(shape) != 2 or shape[1] not in (OBSERVATION_SCHEMA.size, None):
+        raise ArtifactInvalid(f"input {INPUT!r} has shape {shape}; [N, {OBSERVATION_SCHEMA.size}] is needed")
+    if isinstance(shape[0], int):
+        raise ArtifactInvalid(f"input {INPUT!r} takes {shape[0]} rows only; the number of rows must be open")
+
+
+def _check_trial(session: onnxruntime.InferenceSession, actions: int) -> None:
+    """Run it: shapes may be undeclared, operators may fail, and only a trial shows randomness."""
+    middle = (OBSERVATION_SCHEMA.low + OBSERVATION_SCHEMA.high) / 2
+    rows = np.stack([middle, np.zeros_like(middle)]).astype(np.float32)
+    first, second = (_trial(session, rows) for _ in range(2))
+    if first.shape != (2, actions) or first.dtype != np.float32:
+        found = f"{first.dtype} {list(first.shape)}"
+        raise ArtifactInvalid(f"output {OUTPUT!r} for 2 rows is {found}; float32 [2, {actions}] is needed")
+    if not np.array_equal(first, second, equal_nan=True):
+        raise ArtifactInvalid("it is not deterministic: equal observations gave different actions")
+
+
+def _trial(session: onnxruntime.InferenceSession, rows: FloatArray) -> FloatArray:
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    try:
+        with _terminated_after(options, TRIAL_SECONDS):
+            return np.asarray(session.run([OUTPUT], {INPUT: rows}, options)[0])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise ArtifactInvalid(f"a trial run failed: {_first_line(error)}") from error
+
+
+@contextmanager
+def _terminated_after(options: onnxruntime.RunOptions, seconds: float) -> Iterator[None]:
+    def terminate() -> None:
+        options.terminate = True
+
+    timer = threading.Timer(seconds, terminate)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
