@@ -1,0 +1,103 @@
+{{- define "rl-scaler.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "rl-scaler.selectorLabels" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "rl-scaler.labels" -}}
+{{ include "rl-scaler.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "rl-scaler.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "rl-scaler.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "rl-scaler.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The rules of the one role there is; every rule says what needs it. */}}
+{{- define "rl-scaler.rules" -}}
+# The registry of RLScalers is kept by one list and one watch.
+- apiGroups: [rlscaler.dev]
+  resources: [rlscalers]
+  verbs: [list, watch]
+# Decisions and conditions are written to the status subresource only; specs are the users'.
+- apiGroups: [rlscaler.dev]
+  resources: [rlscalers/status]
+  verbs: [patch]
+# Targets: current and ready replicas.
+- apiGroups: [apps]
+  resources: [deployments, statefulsets, replicasets]
+  verbs: [get]
+{{- if .Values.rbac.write }}
+# Targets: replicas are set through the scale subresource, which cannot change anything else.
+- apiGroups: [apps]
+  resources: [deployments/scale, statefulsets/scale, replicasets/scale]
+  verbs: [patch]
+{{- end }}
+{{- range .Values.rbac.extraScaleTargets }}
+# Other targets (rbac.extraScaleTargets): ready replicas come from the object, the rest from its scale.
+- apiGroups: {{ toJson .apiGroups }}
+  resources: {{ toJson .resources }}
+  verbs: [get]
+- apiGroups: {{ toJson .apiGroups }}
+  resources:
+  {{- range .resources }}
+  - {{ printf "%s/scale" . }}
+  {{- end }}
+  verbs: [get{{ if $.Values.rbac.write }}, patch{{ end }}]
+{{- end }}
+{{- if .Values.rbac.routes }}
+# Routes: their weights, and whether the gateway has accepted them.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get{{ if .Values.rbac.write }}, patch{{ end }}]
+{{- end }}
+# A target that an HPA scales is left alone, and the RLScaler says so.
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [list, watch]
+{{- if .Values.rbac.configMaps }}
+# Policy artifacts in ConfigMaps (spec.policy.artifact.configMap).
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get]
+{{- end }}
+{{- if .Values.rbac.secrets.read }}
+# Credentials and certificates for Prometheus (spec.metrics.prometheus.auth and .tls).
+- apiGroups: [""]
+  resources: [secrets]
+  {{- with .Values.rbac.secrets.names }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+  verbs: [get]
+{{- end }}
+# Events about RLScalers: a new one, or the count of one that says the same.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}

@@ -1,0 +1,395 @@
+"""What the API server takes and refuses, by the generated CRD; and that the Python types agree with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.api.validation import InvalidSpec, admit, parse_spec, unknown_fields
+from tests.api.apiserver import CustomResource, Refused, rules
+from tests.api.samples import DESIGN, POOLS, SMALLEST, WEB, changed, manifest
+
+Json = dict[str, Any]
+
+ACCEPTED: dict[str, Json] = {
+    "the smallest": SMALLEST,
+    "the design's, with a target": DESIGN,
+    "the design's, with pools and a route": POOLS,
+    "any kind with a scale subresource": changed(
+        SMALLEST, "scaleTargetRef", {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "web"}
+    ),
+    "down to zero": changed(SMALLEST, "minReplicas", 0),
+    "min equal to max": changed(SMALLEST, "minReplicas", 10),
+    "percentile as an integer": changed(
+        SMALLEST, "objective.slo.latency", {"milliseconds": 1, "percentile": 99}
+    ),
+    "percentile as a string": changed(
+        SMALLEST, "objective.slo.latency", {"milliseconds": 1, "percentile": "99.9"}
+    ),
+    "percentile just above zero": changed(
+        SMALLEST, "objective.slo.latency", {"milliseconds": 1, "percentile": "0.01"}
+    ),
+    "preference at its least": changed(SMALLEST, "objective.preference", 0),
+    "preference at its most": changed(SMALLEST, "objective.preference", 100),
+    "capacity in thousandths": changed(SMALLEST, "objective.capacityPerReplica", "500m"),
+    "custom with a request rate": changed(
+        SMALLEST, "metrics", {"preset": "custom", "queries": {"requestRate": "sum(rate(x[{{window}}]))"}}
+    ),
+    "custom with CPU only": changed(
+        SMALLEST, "metrics", {"preset": "custom", "queries": {"cpuUtilization": "x"}}
+    ),
+    "one query of a preset overridden": changed(SMALLEST, "metrics.queries", {"latency": "x"}),
+    "one signal of a preset turned off": changed(SMALLEST, "metrics.queries", {"errorRatio": ""}),
+    "a Prometheus of its own with bearer token and TLS": changed(
+        SMALLEST,
+        "metrics.prometheus",
+        {
+            "address": "https://prometheus.example:9090/prefix",
+            "timeoutSeconds": 2,
+            "auth": {"secretRef": {"name": "prometheus"}},
+            "tls": {"secretRef": {"name": "prometheus-tls"}, "insecureSkipVerify": False},
+        },
+    ),
+    "a Prometheus with a password": changed(
+        SMALLEST,
+        "metrics.prometheus.auth",
+        {"type": "Basic", "secretRef": {"name": "p"}, "keys": {"username": "u"}},
+    ),
+    "artifact in a ConfigMap": changed(SMALLEST, "policy.artifact", {"configMap": {"name": "policy"}}),
+    "artifact in a file with its digest": changed(
+        SMALLEST, "policy.artifact", {"file": "web.onnx", "sha256": "ab" * 32}
+    ),
+    "the HPA's formula": changed(SMALLEST, "policy.type", "HPA"),
+    "the forecast": changed(SMALLEST, "policy.type", "Forecast"),
+    "Shadow": changed(SMALLEST, "mode", "Shadow"),
+    "Paused": changed(SMALLEST, "mode", "Paused"),
+    "Hold": changed(SMALLEST, "fallback.behavior", "Hold"),
+    "Static with replicas": changed(SMALLEST, "fallback", {"behavior": "Static", "replicas": 4}),
+    "behavior as in autoscaling/v2": changed(
+        SMALLEST,
+        "behavior",
+        {
+            "scaleDown": {
+                "stabilizationWindowSeconds": 3600,
+                "selectPolicy": "Min",
+                "policies": [{"type": "Pods", "value": 1, "periodSeconds": 1800}],
+                "tolerance": "50m",
+            },
+            "scaleUp": {"selectPolicy": "Disabled"},
+        },
+    ),
+    "pools within a total": {**POOLS, "minReplicas": 3, "maxReplicas": 50},
+    "a pool that is kept empty": changed(POOLS, "backends.1.maxReplicas", 0),
+    "pools without routes": changed(POOLS, "routes", None),
+    "an unknown field, which is pruned": {**SMALLEST, "replicas": 3},
+    "null where there is a default": {**SMALLEST, "mode": None, "syncPeriodSeconds": None},
+}
+
+REFUSED: dict[str, tuple[Json, str]] = {
+    "min over max": (
+        changed(SMALLEST, "minReplicas", 11),
+        "spec.minReplicas must be less than or equal to spec.maxReplicas",
+    ),
+    "max of zero": (changed(SMALLEST, "maxReplicas", 0), "maxReplicas"),
+    "no target at all": (
+        {"maxReplicas": 3},
+        "exactly one of spec.scaleTargetRef and spec.backends must be set",
+    ),
+    "a target and pools": (
+        {**SMALLEST, **POOLS},
+        "exactly one of spec.scaleTargetRef and spec.backends must be set",
+    ),
+    "a target without max": ({"scaleTargetRef": WEB}, "spec.scaleTargetRef needs spec.maxReplicas"),
+    "a target without a name": (changed(SMALLEST, "scaleTargetRef", {"kind": "Deployment"}), "name"),
+    "a target's name that cannot be": (
+        changed(SMALLEST, "scaleTargetRef.name", "Web_1"),
+        "scaleTargetRef.name",
+    ),
+    "negative min": (changed(SMALLEST, "minReplicas", -1), "minReplicas"),
+    "max as a string": (changed(SMALLEST, "maxReplicas", "10"), "maxReplicas"),
+    "unknown mode": (changed(SMALLEST, "mode", "Off"), "mode"),
+    "percentile 0": (
+        changed(SMALLEST, "objective.slo.latency", {"milliseconds": 1, "percentile": 0}),
+        "percentile must be greater than 0 and less than 100",
+    ),
+    "percentile 100": (
+        changed(SMALLEST, "objective.slo.latency", {"milliseconds": 1, "percentile": 100}),
+        "percentile must be greater than 0 and less than 100",
+    ),
+    "percentile zero in a string": (
+        changed(SMALLEST, "objective.slo.latency", {"milliseconds": 1, "percentile": "0.0"}),
+        "percentile must be greater than 0 and less than 100",
+    ),
+    "percentile 100 in a string": (
+        changed(SMALLEST, "objective.slo.latency", {"milliseconds": 1, "percentile": "100"}),
+        "percentile",
+    ),
+    "percentile in words": (
+        changed(SMALLEST, "objective.slo.latency", {"milliseconds": 1, "percentile": "p95"}),
+        "percentile",
+    ),
+    "percentile as a float": (
+        changed(SMALLEST, "objective.slo.latency", {"milliseconds": 1, "percentile": 99.9}),
+        "percentile",
+    ),
+    "a latency objective without its limit": (
+        changed(SMALLEST, "objective.slo", {"latency": {}}),
+        "milliseconds",
+    ),
+    "preference over 100": (changed(SMALLEST, "objective.preference", 101), "preference"),
+    "preference below 0": (changed(SMALLEST, "objective.preference", -1), "preference"),
+    "capacity zero": (
+        changed(SMALLEST, "objective.capacityPerReplica", "0.0"),
+        "must be a decimal greater than 0 in quotes",
+    ),
+    "capacity negative": (
+        changed(SMALLEST, "objective.capacityPerReplica", "-3"),
+        "must be a decimal greater than 0 in quotes",
+    ),
+    "capacity as a number": (changed(SMALLEST, "objective.capacityPerReplica", 25), "capacityPerReplica"),
+    "capacity with a trailing newline": (
+        changed(SMALLEST, "objective.capacityPerReplica", "25\n"),
+        "must be a decimal greater than 0 in quotes",
+    ),
+    "custom without load": (
+        changed(SMALLEST, "metrics", {"preset": "custom", "queries": {"latency": "x"}}),
+        "preset custom needs queries.requestRate or queries.cpuUtilization",
+    ),
+    "custom with an empty request rate": (
+        changed(SMALLEST, "metrics", {"preset": "custom", "queries": {"requestRate": ""}}),
+        "preset custom needs queries.requestRate or queries.cpuUtilization",
+    ),
+    "unknown preset": (changed(SMALLEST, "metrics.preset", "datadog"), "preset"),
+    "a preset of a later release": (
+        changed(SMALLEST, "metrics.preset", "linkerd"),
+        "use envoy, istio, ingress-nginx or custom",
+    ),
+    "an address without a scheme": (
+        changed(SMALLEST, "metrics.prometheus.address", "prometheus:9090"),
+        "address",
+    ),
+    "authentication without a Secret": (changed(SMALLEST, "metrics.prometheus.auth", {}), "secretRef"),
+    "two sources of an artifact": (
+        changed(SMALLEST, "policy.artifact", {"builtin": "default", "file": "x.onnx"}),
+        "exactly one of builtin, configMap, file and url must be set",
+    ),
+    "no source of an artifact": (
+        changed(SMALLEST, "policy.artifact", {}),
+        "exactly one of builtin, configMap, file and url must be set",
+    ),
+    "a url without its digest": (
+        changed(SMALLEST, "policy.artifact", {"url": "https://example.com/p.onnx"}),
+        "url needs sha256",
+    ),
+    "a url, which is of a later release": (
+        changed(SMALLEST, "policy.artifact", {"url": "https://example.com/p.onnx", "sha256": "0" * 64}),
+        "url is not available in this release",
+    ),
+    "a digest that is none": (
+        changed(SMALLEST, "policy.artifact", {"file": "p.onnx", "sha256": "sha256:00"}),
+        "sha256",
+    ),
+    "unknown policy type": (changed(SMALLEST, "policy.type", "Magic"), "type"),
+    "Static without replicas": (
+        changed(SMALLEST, "fallback.behavior", "Static"),
+        "behavior Static needs replicas",
+    ),
+    "a threshold of zero": (changed(SMALLEST, "fallback.failureThreshold", 0), "failureThreshold"),
+    "a window over an hour": (
+        changed(SMALLEST, "behavior.scaleDown.stabilizationWindowSeconds", 3601),
+        "stabilizationWindowSeconds",
+    ),
+    "a period over half an hour": (
+        changed(SMALLEST, "behavior.scaleUp.policies", [{"type": "Pods", "value": 1, "periodSeconds": 1801}]),
+        "periodSeconds",
+    ),
+    "a rate of zero": (
+        changed(SMALLEST, "behavior.scaleUp.policies", [{"type": "Pods", "value": 0, "periodSeconds": 15}]),
+        "value",
+    ),
+    "no rate rules": (changed(SMALLEST, "behavior.scaleUp.policies", []), "policies"),
+    "a negative tolerance": (
+        changed(SMALLEST, "behavior.scaleUp.tolerance", "-0.1"),
+        "must be a decimal of 0 or more in quotes",
+    ),
+    "a sync period of zero": (changed(SMALLEST, "syncPeriodSeconds", 0), "syncPeriodSeconds"),
+    "schedules, which are of a later release": (
+        changed(SMALLEST, "schedules", [{"start": "0 8 * * *", "end": "0 9 * * *", "minReplicas": 3}]),
+        "schedules are not available in this release",
+    ),
+    "routes without pools": (
+        changed(SMALLEST, "routes", [{"kind": "HTTPRoute", "name": "web"}]),
+        "spec.routes needs spec.backends",
+    ),
+    "a route of a later release": (changed(POOLS, "routes.0.kind", "VirtualService"), "use HTTPRoute"),
+    "an unknown kind of route": (changed(POOLS, "routes.0.kind", "Route"), "kind"),
+    "no pools": ({"backends": []}, "backends"),
+    "pool min over max": (
+        changed(POOLS, "backends.0.minReplicas", 41),
+        "minReplicas must be less than or equal to maxReplicas",
+    ),
+    "pool weights crossed": (
+        changed(changed(POOLS, "backends.0.minWeight", 60), "backends.0.maxWeight", 50),
+        "minWeight must be less than or equal to maxWeight",
+    ),
+    "pool weights that cannot come up to 100": (
+        changed(changed(POOLS, "backends.0.maxWeight", 10), "backends.1.maxWeight", 20),
+        "the sum of spec.backends[*].maxWeight must be at least 100",
+    ),
+    "pool weights that need more than 100": (
+        changed(changed(POOLS, "backends.0.minWeight", 60), "backends.1.minWeight", 60),
+        "the sum of spec.backends[*].minWeight must be at most 100",
+    ),
+    "pools of one name": (changed(POOLS, "backends.1.name", "on-demand"), "backends"),
+    "pools of one target": (
+        changed(POOLS, "backends.1.scaleTargetRef.name", "web-od"),
+        "spec.backends must not name the same scaleTargetRef twice",
+    ),
+    "pools that need more than the total": (
+        {**POOLS, "maxReplicas": 1},
+        "the sum of spec.backends[*].minReplicas must be at most spec.maxReplicas",
+    ),
+    "pools that cannot come up to the total": (
+        {**POOLS, "minReplicas": 101},
+        "the sum of spec.backends[*].maxReplicas must be at least 1 and at least spec.minReplicas",
+    ),
+    "pools that are all kept empty": (
+        {"minReplicas": 0, "backends": [{"name": "a", "scaleTargetRef": WEB, "maxReplicas": 0}]},
+        "the sum of spec.backends[*].maxReplicas must be at least 1",
+    ),
+    "a pool's cost as a number": (changed(POOLS, "backends.0.costPerReplica", 1.0), "costPerReplica"),
+    "nine pools": (
+        {
+            "backends": [
+                {"name": f"p{i}", "scaleTargetRef": {"kind": "Deployment", "name": f"p{i}"}, "maxReplicas": 1}
+                for i in range(9)
+            ]
+        },
+        "backends",
+    ),
+}
+
+
+@pytest.mark.parametrize("spec", ACCEPTED.values(), ids=ACCEPTED)
+def test_the_api_server_takes_it(resource: CustomResource, spec: Json) -> None:
+    resource.apply(manifest(spec))
+
+
+@pytest.mark.parametrize(("spec", "message"), REFUSED.values(), ids=REFUSED)
+def test_the_api_server_refuses_it_and_names_the_field(
+    resource: CustomResource, spec: Json, message: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        resource.apply(manifest(spec))
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("spec", ACCEPTED.values(), ids=ACCEPTED)
+def test_the_types_take_it_and_fill_in_the_same_defaults(resource: CustomResource, spec: Json) -> None:
+    assert admit(manifest(spec)) == resource.apply(manifest(spec))
+
+
+@pytest.mark.parametrize(("spec", "message"), REFUSED.values(), ids=REFUSED)
+def test_the_types_refuse_it_and_name_the_field(spec: Json, message: str) -> None:
+    with pytest.raises(InvalidSpec) as refused:
+        admit(manifest(spec))
+    assert message in str(refused.value)
+    assert refused.value.reason == "InvalidSpec"
+
+
+def test_every_rule_of_the_crd_refuses_something_above(resource: CustomResource) -> None:
+    said = "\n".join(map(_refusal(resource), (spec for spec, _ in REFUSED.values())))
+    silent = [rule["message"] for _, _, rule in rules(resource.schema) if rule["message"] not in said]
+    assert silent == []
+
+
+def _refusal(resource: CustomResource) -> Callable[[Json], str]:
+    def refusal(spec: Json) -> str:
+        with pytest.raises(Refused) as refused:
+            resource.apply(manifest(spec))
+        return str(refused.value)
+
+    return refusal
+
+
+REPLICAS = st.integers(0, 12)
+BACKEND = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["a", "b", "c"]),
+        "scaleTargetRef": st.fixed_dictionaries(
+            {"kind": st.just("Deployment"), "name": st.sampled_from("xyz")}
+        ),
+        "maxReplicas": REPLICAS,
+    },
+    optional={"minReplicas": REPLICAS, "minWeight": st.integers(0, 60), "maxWeight": st.integers(20, 100)},
+)
+DECIMALS = st.from_regex(r"\A-?[0-9]{0,3}\.?[0-9]{0,2}m?\n?\Z") | st.sampled_from(
+    ["0", "0.0m", "1e3", "NaN", "٣"]
+)
+SPEC = st.fixed_dictionaries(
+    {},
+    optional={
+        "scaleTargetRef": st.just(WEB),
+        "backends": st.lists(BACKEND, max_size=3),
+        "routes": st.lists(st.just({"kind": "HTTPRoute", "name": "web"}), max_size=1),
+        "minReplicas": REPLICAS,
+        "maxReplicas": REPLICAS,
+        "objective": st.fixed_dictionaries(
+            {},
+            optional={
+                "capacityPerReplica": DECIMALS,
+                "slo": st.fixed_dictionaries(
+                    {
+                        "latency": st.fixed_dictionaries(
+                            {"milliseconds": st.integers(0, 3), "percentile": st.integers(-1, 101) | DECIMALS}
+                        )
+                    }
+                ),
+            },
+        ),
+        "fallback": st.fixed_dictionaries(
+            {}, optional={"behavior": st.sampled_from(["HPA", "Hold", "Static"]), "replicas": REPLICAS}
+        ),
+    },
+)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(spec=SPEC)
+def test_types_and_crd_agree_on_random_objects(resource: CustomResource, spec: Json) -> None:
+    try:
+        stored = resource.apply(manifest(spec))
+    except Refused:
+        with pytest.raises(InvalidSpec):
+            admit(manifest(spec))
+    else:
+        assert admit(manifest(spec)) == stored
+
+
+def test_another_artifact_can_be_merged_into_a_stored_object(resource: CustomResource) -> None:
+    """`kubectl apply` sends a merge patch, which leaves what the API server filled in where it is silent."""
+    stored = resource.apply(manifest(SMALLEST))
+    stored["spec"]["policy"] |= {"artifact": {"configMap": {"name": "policy"}}}
+    resource.apply(stored)
+
+
+def test_without_an_artifact_the_builtin_policy_is_meant() -> None:
+    assert parse_spec(SMALLEST).policy.artifact.builtin == "default"
+
+
+def test_unknown_fields_are_named_for_strict_callers() -> None:
+    spec = {**SMALLEST, "minReplica": 2, "metrics": {"queries": {"rps": "x"}}}
+    assert unknown_fields(manifest(spec)) == ["spec.metrics.queries.rps", "spec.minReplica"]
+    assert unknown_fields(manifest(DESIGN)) == []
+
+
+def test_a_manifest_without_a_spec_is_refused(resource: CustomResource) -> None:
+    bare = {"apiVersion": "rlscaler.dev/v1alpha1", "kind": "RLScaler", "metadata": {"name": "web"}}
+    with pytest.raises(InvalidSpec, match="spec: Required value"):
+        admit(bare)
+    with pytest.raises(Refused, match="'spec' is a required property"):
+        resource.apply(bare)

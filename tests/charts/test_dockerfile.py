@@ -1,0 +1,118 @@
+"""The image, as far as can be checked without an engine: its instructions, and the wheel they install."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+Instruction = tuple[str, str]
+
+
+def instructions() -> list[Instruction]:
+    text = (ROOT / "Dockerfile").read_text()
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [(line.split(None, 1)[0], line.split(None, 1)[1].strip()) for line in joined.splitlines()]
+
+
+def stages() -> list[list[Instruction]]:
+    found: list[list[Instruction]] = []
+    for name, value in instructions():
+        if name == "FROM":
+            found.append([])
+        found[-1].append((name, value))
+    return found
+
+
+def of(stage: list[Instruction], name: str) -> list[str]:
+    return [value for found, value in stage if found == name]
+
+
+def copied_from_context() -> list[str]:
+    copies = [value.split() for value in of(stages()[0], "COPY")]
+    return [source for copy in copies for source in copy[:-1]]
+
+
+def test_the_last_stage_starts_from_a_slim_image_and_copies_only_the_install() -> None:
+    build, final = stages()
+    assert of(build, "FROM") == ["python:3.11-slim-bookworm AS build"]
+    assert of(final, "FROM") == ["python:3.11-slim-bookworm"]
+    assert of(final, "COPY") == ["--from=build /opt/rl-scaler /opt/rl-scaler"]
+    assert not of(final, "RUN")
+
+
+def test_it_runs_as_a_numeric_user_that_is_not_root() -> None:
+    (user,) = of(stages()[-1], "USER")
+    assert re.fullmatch(r"65532:65532", user)
+
+
+def test_the_command_is_rl_scaler_without_a_shell() -> None:
+    final = stages()[-1]
+    assert json.loads(of(final, "ENTRYPOINT")[0]) == ["rl-scaler"]
+    assert json.loads(of(final, "CMD")[0]) == ["operator"]
+    assert of(final, "EXPOSE") == ["8080"]
+
+
+def test_nothing_is_written_at_run_time() -> None:
+    environment = " ".join(of(stages()[-1], "ENV"))
+    assert "PYTHONDONTWRITEBYTECODE=1" in environment
+    assert "HOME=/tmp" in environment
+
+
+def test_the_user_has_a_name_although_no_passwd_entry_gives_it_one() -> None:
+    """kopf's identity is made of getpass.getuser(), which fails for an unknown number without USER."""
+    assert "USER=rl-scaler" in " ".join(of(stages()[-1], "ENV"))
+
+
+def test_the_install_is_the_lean_one_pinned_by_the_constraints() -> None:
+    (install,) = [run for run in of(stages()[0], "RUN") if "pip install" in run]
+    assert "--constraint constraints.txt . " in install
+    assert "[" not in install, "no extras in the image"
+
+
+@pytest.mark.parametrize("source", copied_from_context())
+def test_what_is_copied_is_there_and_not_ignored(source: str) -> None:
+    assert (ROOT / source).exists()
+    patterns = (ROOT / ".dockerignore").read_text().splitlines()
+    assert f"!{source}" in patterns
+
+
+def test_the_context_holds_nothing_else() -> None:
+    patterns = [
+        line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] not in ("#", "")
+    ]
+    assert patterns[0] == "*"
+    assert {line[1:] for line in patterns if line.startswith("!")} == set(copied_from_context())
+
+
+def test_the_copied_files_build_a_wheel_with_the_operator_and_its_policy(tmp_path: Path) -> None:
+    context, wheels = tmp_path / "context", tmp_path / "wheels"
+    context.mkdir()
+    for source in copied_from_context():
+        _copy(ROOT / source, context / source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels)]
+    command += ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
+    subprocess.run([*command, str(context)], check=True, capture_output=True, timeout=120)
+    (wheel,) = wheels.glob("rl_scaler-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    packages = {name.split("/")[0] for name in names if ".dist-info" not in name}
+    assert packages == {"controller"}
+    assert "controller/__main__.py" in names
+    assert any(fnmatch(name, "controller/policies/builtin/*.onnx") for name in names)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
