@@ -1,0 +1,29 @@
+"""Reinforcement-learning environments; `import sim.envs` registers `rlscaler/Autoscale-v0` with Gymnasium.
+
+`sim.envs.sb3.AutoscaleVecEnv` is apart, so that this package needs no Stable-Baselines3.
+"""
+
+import gymnasium
+
+from sim.envs.autoscale import AutoscaleEnv, AutoscaleVectorEnv
+from sim.envs.batch import AutoscaleBatch, AutoscaleConfig, BatchStep
+from sim.envs.rewards import RewardWeights
+
+ENV_ID = "rlscaler/Autoscale-v0"
+
+if ENV_ID not in gymnasium.registry:
+    gymnasium.register(
+        ENV_ID,
+        entry_point="sim.envs.autoscale:AutoscaleEnv",
+        vector_entry_point="sim.envs.autoscale:AutoscaleVectorEnv",
+    )
+
+__all__ = [
+    "ENV_ID",
+    "AutoscaleBatch",
+    "AutoscaleConfig",
+    "AutoscaleEnv",
+    "AutoscaleVectorEnv",
+    "BatchStep",
+    "RewardWeights",
+]

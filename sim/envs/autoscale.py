@@ -1,0 +1,222 @@
+"""Gymnasium's faces of the autoscaling environment: one service (`Env`), or N side by side (`VectorEnv`)."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+
+from controller.core import OBSERVATION_SCHEMA
+from sim.envs.batch import (
+    AutoscaleBatch,
+    AutoscaleConfig,
+    BatchStep,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    observation_bounds,
+)
+from sim.envs.render import Frame, draw_ansi, draw_rgb
+
+Observation = FloatArray
+Action = Any
+_FRAMES = 240
+
+
+def observation_space() -> spaces.Space[Any]:
+    """The Box of `OBSERVATION_SCHEMA`."""
+    low, high = observation_bounds()
+    return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+
+def action_space(config: AutoscaleConfig) -> spaces.Space[Any]:
+    """A Discrete over `action_table`, or the Box of the action schema without one."""
+    if config.action_table is not None:
+        return spaces.Discrete(len(config.action_table))
+    low, high = config.action_bounds
+    return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+
+class AutoscaleEnv(gymnasium.Env[Observation, Action]):
+    """Choose the replicas of one service under changing load, as the operator would.
+
+    ## Description
+    A service of unknown character gets traffic that rises, bursts and falls. Every
+    `syncPeriodSeconds` the agent changes the replicas that are asked for. New replicas take a
+    start-up time to serve and are billed from their creation; too few make requests wait, miss the
+    latency objective, and time out. Observation, decoding of the action and the guard (bounds,
+    `behavior` windows and rates, the floor while the objective is in danger) are the operator's own
+    code: the guard may answer an action with other replicas than it asked for.
+
+    ## Action space
+    By default `Discrete(10)`, relative changes of the provisioned replicas, any change at least one
+    replica:
+
+    | action | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 |
+    |---|---|---|---|---|---|---|---|---|---|---|
+    | change | -50 % | -25 % | -10 % | -1 replica* | none | +1 replica* | +10 % | +25 % | +60 % | +100 % |
+
+    (* 0.5 % where that is more.) With `AutoscaleConfig(action_table=None)` a float32 `Box` of the
+    action schema itself: `relative-change/v1`, shape (1,), in [-1, 4]; `hold-band/v1`, shape (2,), in
+    [-1, 3]: log headroom round the load, at the lower and at the upper edge.
+
+    ## Observation space
+    `Box`, float32, shape (57,), scale-free; a value that is not known is 0:
+
+    {observations}
+
+    ## Rewards
+    `-(cost + 10^w * violation + 0.05 * churn) / scale`, each control step, its terms in `info`:
+
+    * `cost`: replica-seconds billed, over the sync period and the workload's mean ideal replicas
+      (load over capacity, at least minReplicas);
+    * `violation`: requests over the latency objective or timed out, over the workload's mean requests
+      of a step; limited to 5 in the reward;
+    * `churn`: replicas changed, over the mean ideal replicas.
+
+    w rises from 0.5 at preference 0 to 3 at 100. `scale` is cost + sqrt(10^w * (violation + 1 %)) of
+    a plain reactive rule on the same workload. Weights: `sim.envs.RewardWeights`.
+
+    ## Starting state
+    Service, specification, workload and past are drawn by `sim.scenario.ScenarioConfig`: capacity 1
+    to 10,000 requests/s (the specification errs by up to 30 %, or leaves it out), peak load 2 to 500
+    replicas, start-up 5 to 180 s, preference 0 to 100, scale-down window 0, 60 or 300 s. The metrics
+    have run for at least a minute, and the history features know up to a day. `reset(seed=...)` fixes
+    all of it.
+
+    ## Episode end
+    Never terminated; truncated after `horizon_steps` (256) control steps: bootstrap the value there.
+
+    ## Information
+    Each step: the reward's terms, `desired_replicas`, `recommended_replicas`, `ready_replicas`,
+    `requests_per_s`, `p95_ms`, `violation_share`. At truncation also `summary`, the episode in numbers.
+
+    ## Rendering
+    `rgb_array`: load, replicas and p95 of the last 240 steps (needs matplotlib). `ansi`: one line.
+
+    ## Version history
+    * v0: first version, observation `autoscale/v1`.
+    """
+
+    metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
+
+    def __init__(self, config: AutoscaleConfig | None = None, render_mode: str | None = None) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode: {render_mode!r} is not one of {self.metadata['render_modes']}")
+        # a lone environment has no other resets to keep away from
+        self.config = replace(config or AutoscaleConfig(), stagger=False)
+        self.render_mode = render_mode
+        self.observation_space = observation_space()
+        self.action_space = action_space(self.config)
+        self.batch: AutoscaleBatch | None = None
+        self._frames: deque[Frame] = deque(maxlen=_FRAMES)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Draw a new episode; the first reset without a seed takes a random one."""
+        super().reset(seed=seed)
+        if self.batch is None or seed is not None:
+            start = seed if seed is not None else int(self.np_random.integers(2**31))
+            self.batch = AutoscaleBatch(self.config, 1, start, autoreset=False)
+        self._frames.clear()
+        return self.batch.reset()[0].astype(np.float32), {}
+
+    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One control step."""
+        if self.batch is None:
+            raise gymnasium.error.ResetNeeded("reset() comes before step()")
+        if not self.action_space.contains(action):
+            raise ValueError(f"action: {action!r} is not in {self.action_space}")
+        result = self.batch.step(np.asarray(action)[None])
+        truncated = bool(result.truncated[0])
+        info: dict[str, Any] = {name: float(values[0]) for name, values in result.terms.items()}
+        info |= {name: float(values[0]) for name, values in self.batch.situation().items()}
+        if truncated:
+            info["summary"] = result.episodes[0]
+        if self.render_mode is not None:
+            self._frames.append(Frame.of(info))
+        observation = result.final[0] if truncated else result.observations[0]
+        return observation.astype(np.float32), float(result.rewards[0]), False, truncated, info
+
+    def render(self) -> Any:
+        """The last steps as an image `[H, W, 3]` uint8, or as a line of text."""
+        if self.render_mode == "rgb_array":
+            return draw_rgb(list(self._frames))
+        return draw_ansi(list(self._frames)) if self.render_mode == "ansi" else None
+
+
+class AutoscaleVectorEnv(gymnasium.vector.VectorEnv[Observation, Any, FloatArray]):
+    """N services of `AutoscaleEnv` in one batch; service i seeded with `seed + i` lives as a lone one would.
+
+    Autoreset mode SAME_STEP: at truncation the observation is the next episode's first, the last one of the
+    ended episode is `info["final_obs"]`, its summary `info["final_info"]["summary"]`.
+    """
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(self, num_envs: int = 1, config: AutoscaleConfig | None = None) -> None:
+        self.config = config or AutoscaleConfig()
+        self.num_envs = num_envs
+        self.single_observation_space = observation_space()
+        self.single_action_space = action_space(self.config)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
+        self.batch: AutoscaleBatch | None = None
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """New episodes everywhere; `seed` is one number (service i gets seed + i)."""
+        if isinstance(seed, list):
+            raise ValueError("seed: a list is not allowed, give one number; service i gets seed + i")
+        if self.batch is None or seed is not None:
+            start = seed if seed is not None else int(np.random.default_rng().integers(2**31))
+            self.batch = AutoscaleBatch(self.config, self.num_envs, start)
+        return self.batch.reset().astype(np.float32), {}
+
+    def step(  # type: ignore[override]
+        self, actions: Any
+    ) -> tuple[Observation, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
+        """One control step of every service."""
+        if self.batch is None:
+            raise gymnasium.error.ResetNeeded("reset() comes before step()")
+        result = self.batch.step(actions)
+        info: dict[str, Any] = dict(result.terms)
+        done = np.flatnonzero(result.truncated)
+        if len(done):
+            info |= self._final(result, done)
+        terminated = np.zeros(self.num_envs, dtype=np.bool_)
+        return result.observations, result.rewards, terminated, result.truncated, info
+
+    def _final(self, result: BatchStep, done: IntArray) -> dict[str, Any]:
+        """The ended episodes' last observations and summaries, as Gymnasium lays them out."""
+        observations, summaries = (np.full(self.num_envs, None, dtype=object) for _ in range(2))
+        for place, row in enumerate(done):
+            observations[row], summaries[row] = result.final[place], result.episodes[place]
+        ended = result.truncated
+        return {
+            "final_obs": observations,
+            "_final_obs": ended.copy(),
+            "final_info": {"summary": summaries, "_summary": ended.copy()},
+            "_final_info": ended.copy(),
+        }
+
+
+def _observation_table() -> str:
+    rows = ["| # | name | low | high | unit | meaning |", "|---|---|---|---|---|---|"]
+    for index, feature in enumerate(OBSERVATION_SCHEMA.features):
+        rows.append(
+            f"| {index} | {feature.name} | {feature.low:g} | {feature.high:g} "
+            f"| {feature.unit} | {feature.description} |"
+        )
+    return "\n    ".join(rows)
+
+
+# the table is the schema's, so that it cannot say something else
+AutoscaleEnv.__doc__ = (AutoscaleEnv.__doc__ or "").replace("{observations}", _observation_table())

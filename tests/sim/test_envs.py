@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+import sim.envs
+from controller.core import OBSERVATION_SCHEMA, ActionPolicy, Engine
+from sim.envs import AutoscaleBatch, AutoscaleConfig, AutoscaleEnv, AutoscaleVectorEnv, RewardWeights
+from sim.errors import ParameterError
+from sim.scenario import ScenarioConfig, draw_scenario
+
+UP, HOLD, DOWN = 7, 4, 1
+
+
+def test_the_environment_passes_gymnasiums_checker_without_a_warning():
+    env = gymnasium.make(sim.envs.ENV_ID).unwrapped
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env, skip_render_check=True)
+
+
+@pytest.mark.parametrize("schema", ["relative-change/v1", "hold-band/v1"])
+def test_continuous_actions_pass_the_checker_too(schema, short):
+    config = replace(short, action_schema=schema, action_table=None)
+    with warnings.catch_warnings():
+        # the checker would have boxes symmetric and normalised; ours are in the action schema's own units
+        warnings.filterwarnings("ignore", message=".*normaliz.*|.*symmetric.*")
+        check_env(AutoscaleEnv(config), skip_render_check=True)
+
+
+def test_registered_vector_environments_are_the_native_ones():
+    env = gymnasium.make_vec(sim.envs.ENV_ID, num_envs=3)
+    assert isinstance(env.unwrapped, AutoscaleVectorEnv)
+    assert env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+
+
+def test_the_docstring_lists_every_observation():
+    for feature in OBSERVATION_SCHEMA.features:
+        assert f"| {feature.name} | {feature.low:g} | {feature.high:g} |" in AutoscaleEnv.__doc__
+
+
+def test_observations_stay_in_the_space_under_wild_actions(short):
+    env = AutoscaleVectorEnv(16, short)
+    observations, _ = env.reset(seed=1)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        assert env.observation_space.contains(observations)
+        assert np.isfinite(observations).all()
+        observations, rewards, terminated, _, _ = env.step(rng.integers(10, size=16))
+        assert np.isfinite(rewards).all()
+        assert (rewards <= 0).all()
+        assert not terminated.any()
+
+
+def test_the_same_seed_gives_the_same_life_and_another_a_different_one(short):
+    def life(seed: int) -> list[np.ndarray]:
+        env = AutoscaleEnv(short)
+        seen = [env.reset(seed=seed)[0]]
+        seen += [env.step(action)[0] for action in (UP, HOLD, DOWN, UP, 9, 0)]
+        return seen
+
+    assert all(np.array_equal(a, b) for a, b in zip(life(3), life(3), strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(life(3), life(4), strict=True))
+
+
+def test_single_and_vector_environments_give_the_same_transitions(short):
+    vector = AutoscaleVectorEnv(3, short)
+    observations, _ = vector.reset(seed=20)
+    singles = [AutoscaleEnv(short) for _ in range(3)]
+    for index, single in enumerate(singles):
+        assert np.array_equal(single.reset(seed=20 + index)[0], observations[index])
+    rng = np.random.default_rng(1)
+    ends = 0
+    for _ in range(40):
+        actions = rng.integers(10, size=3)
+        observations, rewards, _, truncated, info = vector.step(actions)
+        for index, single in enumerate(singles):
+            seen, reward, _, cut, single_info = single.step(actions[index])
+            assert cut == truncated[index]
+            assert reward == rewards[index]
+            assert single_info["cost"] == info["cost"][index]
+            if cut:
+                ends += 1
+                assert np.array_equal(seen, info["final_obs"][index])
+                assert single_info["summary"] == info["final_info"]["summary"][index]
+                seen, _ = single.reset()
+            assert np.array_equal(seen, observations[index])
+    assert ends == 9
+
+
+class Scripted(ActionPolicy):
+    """Acts on the features it is shown: more where the load rises, less where there is plenty."""
+
+    name = "scripted"
+
+    def __init__(self, schema: str) -> None:
+        self.action_schema = schema
+
+    def act(self, features: np.ndarray) -> np.ndarray:
+        headroom = features[:, OBSERVATION_SCHEMA.names.index("ready_over_load")]
+        if self.action_schema == "hold-band/v1":
+            low = np.where(headroom < 0.3, 0.5, 0.2)
+            return np.stack([low, low + 0.4], axis=1)
+        return np.where(headroom < 0.3, 0.4, np.where(headroom > 1.0, -0.2, 0.0))[:, None]
+
+
+@pytest.mark.parametrize("schema", ["relative-change/v1", "hold-band/v1"])
+def test_an_environment_decides_what_the_engine_decides_for_the_same_policy(short, schema):
+    unknown = ScenarioConfig(capacity_unknown_share=0.4, scrape_loss=(0.0, 0.7), histories_s=(0.0, 3600.0))
+    config = replace(short, action_table=None, action_schema=schema, scenario=unknown)
+    batch, everybody = AutoscaleBatch(config, 32, seed=8), np.arange(32)
+    batch.reset()
+    policy = Scripted(schema)
+    twin = Engine([scenario.spec for scenario in batch.scenarios], policy)
+    for row, scenario in enumerate(batch.scenarios):
+        times, rates = scenario.history
+        if len(times):
+            twin.backfill(times, rates[:, None], np.array([row]))
+    changed, fallbacks = 0, set()
+    for _ in range(config.horizon_steps - 1):
+        decided = twin.step(batch.now_s, batch.samples(everybody))
+        batch.step(policy.act(batch.observations))
+        assert np.array_equal(decided.desired_replicas, batch.decisions.desired_replicas)
+        assert decided.reasons == batch.decisions.reasons
+        assert np.array_equal(decided.fallback, batch.decisions.fallback)
+        changed += int(np.any(decided.desired_replicas != decided.current_replicas))
+        fallbacks |= set(decided.fallback.tolist())
+    assert changed > 3
+    assert len(fallbacks) > 2, "missing metrics and unknown capacities must have been among them"
+
+
+def test_episodes_are_truncated_at_the_horizon_and_never_terminated(short):
+    env = AutoscaleEnv(short)
+    env.reset(seed=0)
+    ends = [env.step(HOLD)[2:4] for _ in range(short.horizon_steps)]
+    assert ends == [(False, False)] * (short.horizon_steps - 1) + [(False, True)]
+
+
+def test_staggered_batches_spread_their_resets(short):
+    batch = AutoscaleBatch(replace(short, stagger=True), 64, seed=0)
+    batch.reset()
+    ends = [int(batch.step(np.full(64, HOLD)).truncated.sum()) for _ in range(24)]
+    assert max(ends) < 20
+    assert sum(ends) == pytest.approx(128, abs=10)
+
+
+def test_actions_move_cost_and_violations_the_way_they_should():
+    config = AutoscaleConfig(horizon_steps=120, scenario=ScenarioConfig(histories_s=(0.0,)))
+
+    def mean_terms(action: int) -> dict[str, float]:
+        batch = AutoscaleBatch(config, 48, seed=100)
+        batch.reset()
+        steps = [batch.step(np.full(48, action)).terms for _ in range(100)]
+        return {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
+
+    generous, lean, calm = mean_terms(UP), mean_terms(DOWN), mean_terms(HOLD)
+    assert generous["cost"] > 1.5 * calm["cost"] > lean["cost"]
+    assert generous["violation"] < calm["violation"] < lean["violation"]
+    assert calm["churn"] < generous["churn"]
+
+
+def test_the_preference_weighs_violations(short):
+    weights = RewardWeights()
+    assert weights.violation(np.array([0.0, 100.0])) == pytest.approx([10**0.5, 1000.0])
+    terms = {"cost": np.ones(2), "violation": np.full(2, 0.1), "churn": np.zeros(2)}
+    lax, strict = weights.total(terms, weights.violation(np.array([0.0, 100.0])), np.ones(2))
+    assert lax == pytest.approx(-(1 + 0.1 * 10**0.5))
+    assert strict == pytest.approx(-101.0)
+
+
+def test_the_reward_is_made_of_the_terms_in_info(short):
+    config = replace(short, reward=RewardWeights(normalise=False, violation_exponent=(1.0, 1.0)))
+    env = AutoscaleEnv(config)
+    env.reset(seed=5)
+    for action in (UP, UP, DOWN, HOLD):
+        _, reward, _, _, info = env.step(action)
+        late = min(info["violation"], 5.0)
+        assert reward == pytest.approx(-(info["cost"] + 10 * late + 0.05 * info["churn"]))
+
+
+def test_a_summary_tells_what_the_episode_came_to(short):
+    env = AutoscaleEnv(short)
+    env.reset(seed=2)
+    rewards, costs = [], []
+    for _ in range(short.horizon_steps):
+        _, reward, _, _, info = env.step(HOLD)
+        rewards.append(reward)
+        costs.append(info["cost"])
+    summary = info["summary"]
+    assert summary["return"] == pytest.approx(sum(rewards))
+    assert summary["cost"] == pytest.approx(np.mean(costs))
+    assert 0 <= summary["violation"] <= 1
+    assert summary["steps"] == short.horizon_steps
+
+
+def test_a_thousand_resets_take_as_long_at_the_end_as_at_the_start(short):
+    batch = AutoscaleBatch(replace(short, horizon_steps=1), 20, seed=0)
+    batch.reset()
+    halves = []
+    for _ in range(2):
+        begun = time.process_time()
+        for _ in range(25):
+            batch.step(np.full(20, HOLD))
+        halves.append(time.process_time() - begun)
+    assert halves[1] < 2.0 * halves[0]
+    assert len(batch.engine) == 20
+
+
+def test_rendering_gives_an_image_and_a_line(short):
+    image = AutoscaleEnv(short, render_mode="rgb_array")
+    line = AutoscaleEnv(short, render_mode="ansi")
+    for env in (image, line):
+        env.reset(seed=1)
+        for _ in range(5):
+            env.step(UP)
+    picture = image.render()
+    assert picture.dtype == np.uint8
+    assert picture.shape == (400, 640, 3)
+    assert picture.std() > 0
+    assert "replicas" in line.render()
+    assert "p95" in line.render()
+
+
+def test_scenarios_cover_the_ranges_asked_for():
+    config = ScenarioConfig(sync_periods_s=(5, 15, 60))
+    rng = np.random.default_rng(0)
+    drawn = [draw_scenario(rng, config, 8) for _ in range(300)]
+    assert {scenario.spec.sync_period_s for scenario in drawn} == {5.0, 15.0, 60.0}
+    assert {scenario.spec.behavior.scale_down.stabilization_window_s for scenario in drawn} == {0, 60, 300}
+    capacity = np.array([float(scenario.params.capacity_rps) for scenario in drawn])
+    assert capacity.min() < 3
+    assert capacity.max() > 3000
+    given = np.array([scenario.spec.capacity_rps for scenario in drawn])
+    error = (given / capacity - 1)[np.isfinite(given)]
+    assert error.min() < -0.25
+    assert error.max() > 0.25
+    assert np.abs(error).max() <= 0.3
+    assert 0.05 < np.isnan(given).mean() < 0.3
+    assert np.ptp([scenario.spec.preference for scenario in drawn]) > 90
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AutoscaleConfig(horizon_steps=0), "horizon_steps: 0"),
+        (lambda: AutoscaleConfig(action_schema="jump/v9"), "action_schema: 'jump/v9'"),
+        (lambda: AutoscaleConfig(action_table=((0.0, 1.0), (1.0, 2.0))), "rows of 1 numbers"),
+        (lambda: AutoscaleBatch(num_envs=0), "num_envs: 0"),
+        (lambda: ScenarioConfig(sync_periods_s=()), "sync_periods_s"),
+        (lambda: ScenarioConfig(capacity_rps=(5.0, 1.0)), "two positive numbers, ascending"),
+        (lambda: ScenarioConfig(preference=(0.0, 130.0)), "preference"),
+    ],
+    ids=["horizon", "schema", "table", "size", "empty", "range", "preference"],
+)
+def test_bad_settings_are_refused_by_name(make, message):
+    with pytest.raises(ParameterError, match=message):
+        make()
+
+
+def test_an_action_outside_the_space_is_refused(short):
+    env = AutoscaleEnv(short)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(0)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="action: 10 is not in Discrete"):
+        env.step(10)
+
+
+def test_the_simulator_needs_no_stable_baselines_no_torch_and_no_matplotlib():
+    code = (
+        "import sys, sim.envs, sim.replay; sim.envs.AutoscaleEnv().reset(seed=0); "
+        "unwanted = ('stable_baselines3', 'torch', 'matplotlib', 'kopf'); "
+        "print([name for name in unwanted if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]"
