@@ -1,6 +1,8 @@
-"""Every exception that the product raises on purpose, so that a caller can tell its own bug from bad input.
+"""Every exception that the product raises on purpose, so that a caller can tell its own bug from bad
+input.
 
-Nothing here imports anything of ours: `controller.metrics`, `controller.policies` and the rest subclass these.
+Nothing here imports anything of ours: `controller.metrics`, `controller.policies` and the rest subclass
+these.
 
     RlScalerError
       x  SettingsError            a flag or environment variable has a value that is not allowed

@@ -68,7 +68,10 @@ def _ratio(errors: str, total: str) -> str:
     return f"({_rate(errors)} or 0 * {_rate(total)}) / {_rate(total)}"
 
 
-CPU_QUERY = f"{_rate(_CPU_USED)} / sum({_CPU_ASKED})"
+# The core counts utilisation over ready replicas, as the HPA does: what pods that are still starting ask for
+# would dilute it just when the service is short of them. Where readiness is not exported, all pods count.
+_NOT_READY = f'kube_pod_status_ready{{{_PODS},condition="true"}} == 0'
+CPU_QUERY = f"{_rate(_CPU_USED)} / sum({_CPU_ASKED} unless on (namespace, pod) ({_NOT_READY}))"
 
 
 def _quantile(buckets: str) -> str:

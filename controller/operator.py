@@ -1,0 +1,268 @@
+"""The operator process: kopf watches, the control loop decides, one HTTP server tells.
+
+kopf's handlers only keep the registry. Nothing is decided in them, no object gets a timer, a finalizer or
+an annotation. Before the watches start, everything is listed once; full lists are repeated now and then, as
+a watch that was interrupted misses deletions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import kopf
+
+from controller import __version__, logs
+from controller.api.constants import GROUP, PLURAL, VERSION
+from controller.clock import Clock
+from controller.core import Engine
+from controller.errors import Forbidden, KubernetesError, NotFound
+from controller.events import EventRecorder
+from controller.feeds import Feeds
+from controller.kube import HPAS, RLSCALERS, Json, Kube
+from controller.loop import ControlLoop
+from controller.policybook import PolicyBook
+from controller.registry import Entry, Registry
+from controller.server import HttpServer, create_app
+from controller.settings import Settings
+from controller.telemetry import Telemetry
+from controller.turn import Reconciler
+from controller.work import Preparer
+
+logger = logging.getLogger(__name__)
+
+LIST_RETRY_S = 1.0
+
+
+class Operator:
+    """Everything that lives as long as the process."""
+
+    def __init__(self, settings: Settings, kube: Kube) -> None:
+        self.settings = settings
+        self.kube = kube
+        self.clock = Clock(settings.time_scale)
+        self.telemetry = Telemetry()
+        self.registry = Registry()
+        self._feeds = Feeds(kube, settings)
+        self._preparer = Preparer(
+            Engine(), PolicyBook(kube, settings), self._feeds, self.clock, settings.resync_seconds
+        )
+        self._reconciler = Reconciler(
+            kube, self._preparer, self.registry.conflict, EventRecorder(kube), self.telemetry, self.clock
+        )
+        self.loop = ControlLoop(self.registry, self._reconciler, self.telemetry, self.clock)
+        self._server = HttpServer(create_app(self), settings.http_address)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listed = False
+        self.sees_hpas = True
+
+    async def start(self) -> None:
+        """Serve HTTP, list what there is, and let the loop turn."""
+        await self._server.start()
+        await self._first_list()
+        self._tasks = [
+            asyncio.create_task(self.loop.run(), name="control loop"),
+            asyncio.create_task(self._relist_forever(), name="lists"),
+        ]
+        logger.info("started", extra={"version": __version__, "rlscalers": len(self.registry)})
+
+    async def stop(self) -> None:
+        """End the loop and free connections; replicas stay as they are."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.loop.stop()
+        await self._server.stop()
+        self._feeds.close()
+        await self.kube.close()
+
+    # What the watches and lists say
+
+    def seen(self, body: Json) -> None:
+        """An RLScaler was created or changed."""
+        change = self.registry.apply(body)
+        if change.added or change.changed:
+            self.loop.hasten(change.entry)
+        self.telemetry.managed.set(len(self.registry))
+
+    def gone(self, uid: str) -> None:
+        """An RLScaler was deleted."""
+        entry = self.registry.forget(uid)
+        if entry is not None:
+            self._dropped(entry)
+
+    def _dropped(self, entry: Entry) -> None:
+        self.loop.drop(entry)
+        self._preparer.drop(entry)
+        self.telemetry.forget(entry.namespace, entry.name)
+        self.telemetry.managed.set(len(self.registry))
+
+    # Lists
+
+    async def _first_list(self) -> None:
+        """List until it works: the CRD may not be served yet, or the API server not be up."""
+        while not self._listed:
+            try:
+                await self._list(first=True)
+                self._listed = True
+            except NotFound:
+                logger.warning(
+                    "the API server serves no RLScalers yet; is the CustomResourceDefinition installed?"
+                )
+                await asyncio.sleep(LIST_RETRY_S)
+            except KubernetesError as error:
+                logger.warning("RLScalers cannot be listed: %s", error)
+                await asyncio.sleep(LIST_RETRY_S)
+
+    async def _relist_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.resync_seconds)
+            try:
+                await self._list(first=False)
+                self._preparer.tidy(list(self.registry))
+            except KubernetesError as error:
+                logger.warning("RLScalers cannot be listed: %s", error)
+            except Exception:
+                logger.exception("unexpected error while listing")
+                self.telemetry.tick_errors.inc()
+
+    async def _list(self, first: bool) -> None:
+        self.registry.retain_hpas(await self._hpas())
+        for namespace in self.settings.namespaces or (None,):
+            known = {entry.uid for entry in self.registry}
+            bodies = await self.kube.list_all(RLSCALERS, namespace)
+            for body in bodies:
+                change = self.registry.apply(body)
+                if first:
+                    self.loop.expect(change.entry)
+                elif change.added or change.changed:
+                    self.loop.hasten(change.entry)
+            listed = {body["metadata"]["uid"] for body in bodies}
+            # What a watch has added while the list was under way is not gone.
+            kept = listed | ({entry.uid for entry in self.registry} - known)
+            for entry in self.registry.retain(kept, namespace):
+                self._dropped(entry)
+        self.telemetry.managed.set(len(self.registry))
+
+    async def _hpas(self) -> Iterable[Json]:
+        try:
+            lists = [await self.kube.list_all(HPAS, ns) for ns in self.settings.namespaces or (None,)]
+        except (Forbidden, NotFound) as error:
+            logger.warning("HorizontalPodAutoscalers cannot be listed, so conflicts stay unseen: %s", error)
+            self.sees_hpas = False
+            return []
+        return [body for bodies in lists for body in bodies]
+
+    # What the HTTP server asks
+
+    def alive(self) -> str | None:
+        return self.loop.stuck() if self._listed else None
+
+    def ready(self) -> str | None:
+        if not self._listed:
+            return "RLScalers have not been listed yet"
+        if len(self.registry) and not self.loop.turns_done:
+            return "no turn has been taken yet"
+        return None
+
+    def decisions(self) -> Iterable[dict[str, Any]]:
+        return list(self._reconciler.recent)
+
+    def exposition(self) -> bytes:
+        return self.telemetry.render()
+
+
+def handlers(operator: Operator) -> kopf.OperatorRegistry:
+    """kopf's side of the operator."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=registry)
+    async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
+        _configure(settings)
+        try:
+            await operator.start()
+        except asyncio.CancelledError:  # SIGTERM while the API server is still awaited
+            await operator.stop()
+            raise
+        if operator.sees_hpas:
+            kopf.on.event("autoscaling", "v2", "horizontalpodautoscalers", registry=registry)(hpa)
+
+    @kopf.on.cleanup(registry=registry)
+    async def stop(**_: Any) -> None:
+        await operator.stop()
+
+    @kopf.on.login(registry=registry)
+    async def login(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo:
+        return await _connection(operator.kube.configuration, settings.networking.trust_env)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def rlscaler(type: str | None, body: Mapping[str, Any], **_: Any) -> None:
+        if type == "DELETED":
+            operator.gone(body["metadata"]["uid"])
+        else:
+            operator.seen(_plain(body))
+
+    async def hpa(type: str | None, body: Mapping[str, Any], **_: Any) -> None:
+        if type == "DELETED":
+            operator.registry.forget_hpa(body["metadata"]["uid"])
+        else:
+            operator.registry.apply_hpa(_plain(body))
+
+    return registry
+
+
+def _configure(settings: kopf.OperatorSettings) -> None:
+    """No Events from kopf, no watching of CRDs and namespaces (so no RBAC for them), quick ends."""
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.networking.request_timeout = 30.0
+    settings.networking.connect_timeout = 10.0
+    settings.networking.enforce_retry_after = True
+    settings.queueing.exit_timeout = 1.0
+    settings.process.ultimate_exiting_timeout = 20.0
+
+
+async def _connection(configuration: Any, trust_env: bool) -> kopf.ConnectionInfo:
+    """kopf's credentials, from the client's own: one way to log in for both."""
+    key = await configuration.get_api_key_with_prefix("BearerToken") or ""
+    scheme, _, token = key.rpartition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        username=configuration.username or None,
+        password=configuration.password or None,
+        scheme=scheme.title() or None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        trust_env=trust_env,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """kopf's read-only views as plain dicts and lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM."""
+    kube = await Kube.connect(settings.kubeconfig, settings.api_timeout, settings.api_concurrency)
+    operator = Operator(settings, kube)
+    await kopf.operator(
+        registry=handlers(operator),
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=list(settings.namespaces),
+    )
+
+
+def run(settings: Settings) -> int:
+    """The `operator` subcommand."""
+    logs.configure(settings.log_level, settings.log_format)
+    asyncio.run(serve(settings))
+    return 0

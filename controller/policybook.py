@@ -1,0 +1,77 @@
+"""The policy of each RLScaler: a formula, or an artifact, read anew whenever its RLScaler is prepared
+anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from dataclasses import dataclass
+
+from controller.api.types import Artifact, ConfigMapArtifact
+from controller.core import ForecastPolicy, HpaPolicy, Policy, UnavailablePolicy
+from controller.errors import KubernetesError, NotFound
+from controller.kube import CONFIG_MAPS, Kube
+from controller.policies import ArtifactError, ArtifactInvalid, ArtifactNotFound, load_policy
+from controller.registry import Entry
+from controller.settings import Settings
+from controller.status import PolicyFacts, Trouble
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The policy that decides, and why it is only a stand-in if it is."""
+
+    policy: Policy
+    trouble: Trouble | None = None
+
+    @property
+    def facts(self) -> PolicyFacts:
+        p = self.policy
+        return PolicyFacts(p.type, p.name, p.digest, p.schema)
+
+
+class PolicyBook:
+    """Chooses and loads policies; equal artifacts give the same object (`controller.policies` sees to it)."""
+
+    def __init__(self, kube: Kube, settings: Settings) -> None:
+        self._kube = kube
+        self._settings = settings
+        self._hpa = HpaPolicy()
+        self._forecast = ForecastPolicy()
+
+    async def choose(self, entry: Entry) -> Chosen:
+        """The policy of an RLScaler; an artifact that cannot be used gives a stand-in and its reason."""
+        assert entry.spec is not None
+        if entry.spec.policy.type == "HPA":
+            return Chosen(self._hpa)
+        if entry.spec.policy.type == "Forecast":
+            return Chosen(self._forecast)
+        try:
+            return Chosen(await self._load(entry.namespace, entry.spec.policy.artifact))
+        except ArtifactError as error:
+            stand_in = UnavailablePolicy(error.reason, str(error))
+            return Chosen(stand_in, Trouble(error.reason, str(error)))
+
+    async def _load(self, namespace: str, artifact: Artifact) -> Policy:
+        data = None
+        if artifact.config_map is not None:
+            data = await self._config_map(namespace, artifact.config_map)
+        return await asyncio.to_thread(load_policy, artifact.dump(), self._settings.policy_dir, data)
+
+    async def _config_map(self, namespace: str, ref: ConfigMapArtifact) -> bytes:
+        where = f"ConfigMap {namespace}/{ref.name}"
+        try:
+            body = await self._kube.get(CONFIG_MAPS, namespace, ref.name)
+        except NotFound as error:
+            raise ArtifactNotFound(f"{where} not found") from error
+        except KubernetesError as error:
+            raise ArtifactNotFound(f"{where} cannot be read: {error}") from error
+        text = (body.get("binaryData") or {}).get(ref.key)
+        if text is None:
+            raise ArtifactNotFound(f"{where} has no key {ref.key!r} in binaryData")
+        try:
+            return base64.b64decode(text, validate=True)
+        except binascii.Error as error:
+            raise ArtifactInvalid(f"{where}, key {ref.key!r}: not base64: {error}") from error

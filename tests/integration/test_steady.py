@@ -1,0 +1,79 @@
+"""A steady service costs no writes, and no more reads than its sync period asks for."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.integration.harness import (
+    SETTLED_REAL_S,
+    TIME_SCALE,
+    Namespace,
+    OperatorProcess,
+    Traffic,
+    eventually,
+)
+
+PERIODS = 10
+OBJECTIVE = {"capacityPerReplica": "10", "targetUtilization": 50}
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "active": {},
+    "held at its bounds": {"maxReplicas": 5},
+    "without metrics": {"metrics": {"service": "nobody"}},
+    "without a target": {"scaleTargetRef": {"kind": "Deployment", "name": "absent"}},
+    "with an unknown artifact": {"policy": {"type": "RL", "artifact": {"builtin": "nonsense"}}},
+    "paused": {"mode": "Paused"},
+    "in shadow": {"mode": "Shadow"},
+}
+
+
+def test_nothing_is_written_while_nothing_changes(
+    operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
+) -> None:
+    ns = shared_namespace
+    names = {f"steady-{case.replace(' ', '-')}": spec for case, spec in CASES.items()}
+    for name in names:
+        traffic.set(ns.name, name, rate=38.0)
+        ns.deployment(name, replicas=8)
+    time.sleep(SETTLED_REAL_S)
+    for name, spec in names.items():
+        ns.rlscaler(name, objective=OBJECTIVE, **spec)
+    eventually(lambda: all(len(ns.status(name)["conditions"]) >= 2 for name in names))
+    time.sleep(6 * 15 / TIME_SCALE)
+
+    before = {name: ns.get(name) for name in names}, len(all_events(ns))
+    time.sleep(PERIODS * 15 / TIME_SCALE)
+    after = {name: ns.get(name) for name in names}, len(all_events(ns))
+    assert after == before
+
+
+def all_events(ns: Namespace) -> list[dict[str, Any]]:
+    items = ns.api.get(ns.path("/api/v1", "events"))["items"]
+    return [item for item in items if item["involvedObject"]["kind"] == "RLScaler"]
+
+
+@pytest.mark.twin_only
+def test_a_turn_costs_one_read_of_the_target_and_nothing_else(
+    operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
+) -> None:
+    ns, name = shared_namespace, "steady-reads"
+    traffic.set(ns.name, name, rate=38.0)
+    ns.deployment(name, replicas=8)
+    ns.rlscaler(name, objective=OBJECTIVE)
+    ns.wait_condition(name, "Ready", "True")
+    time.sleep(3)
+    twin = ns.cluster.twin.cluster
+    since = time.monotonic()
+    time.sleep(PERIODS * 15 / TIME_SCALE)
+    mine = [
+        (entry.method, entry.path)
+        for entry in list(twin.log)
+        if entry.time > since and name in entry.path and "rl-scaler" in entry.user_agent
+    ]
+    reads = [path for method, path in mine if method == "GET" and path.endswith(f"/deployments/{name}")]
+    assert PERIODS - 2 <= len(reads) <= PERIODS + 2
+    assert len(mine) == len(reads)
