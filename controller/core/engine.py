@@ -6,6 +6,7 @@ nothing of clusters, clocks or randomness. Rows are services; every call may nam
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ from controller.core.policy import Policy, UnavailablePolicy
 from controller.core.samples import BoolArray, FloatArray, IntArray, Samples, reject_impossible
 from controller.core.spec import ServiceSpec
 from controller.core.view import View, take_samples
+
+logger = logging.getLogger(__name__)
 
 VIOLATION_MEMORY_S = 300.0
 IDLE_S = 300.0
@@ -487,10 +490,15 @@ class Engine:
             mine = np.flatnonzero(owner == index)
             part = view if len(mine) == len(view) else view.take(mine)
             policy = self._policies[index]
-            recommended[mine] = policy.recommend(part)
-            judge = getattr(policy, "unfamiliar", None)
-            if judge is not None:
-                unfamiliar[mine] = judge(part)
+            try:
+                recommended[mine] = policy.recommend(part)
+                judge = getattr(policy, "unfamiliar", None)
+                if judge is not None:
+                    unfamiliar[mine] = judge(part)
+            except Exception:
+                # one broken policy must not take the other services of this tick with it
+                logger.exception("policy %s failed for %d services", policy.name, len(mine))
+                recommended[mine] = np.nan
         return recommended, unfamiliar
 
     def _conclude(

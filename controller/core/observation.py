@@ -113,6 +113,7 @@ def _schema() -> ObservationSchema:
         Feature("violation_recent", 0, 1, share, "share of recent time over the objective, memory 300 s"),
         Feature("error_ratio", 0, 1, share, "square root of the error ratio"),
         Feature("utilisation", 0, 2, share, "utilisation of the ready replicas"),
+        Feature("capacity_check", -2, 2, log, "utilisation x ready over load: above 0 where less is served"),
         Feature("backlog", 0, 4, "ln(1+s)", "requests in flight over what ready replicas serve in 1 s"),
         Feature("capacity_uncertainty", 0, 1, share, "relative deviation of the capacity estimate"),
         Feature("start_up", -3, 3, log, "start-up time over 60 s"),
@@ -268,6 +269,9 @@ def _health(raw: FloatArray, inputs: Inputs) -> None:
     raw[:, COLUMN["violation_recent"]] = inputs.violation_recent
     raw[:, COLUMN["error_ratio"]] = np.sqrt(inputs.error_ratio)
     raw[:, COLUMN["utilisation"]] = inputs.utilisation
+    busy = (inputs.utilisation > 0.05) & (inputs.load > MIN_LOAD)
+    used = np.where(busy, inputs.utilisation * inputs.ready, np.nan)
+    raw[:, COLUMN["capacity_check"]] = np.log(used / inputs.load)
     raw[:, COLUMN["backlog"]] = np.log1p(inputs.backlog_s)
     raw[:, COLUMN["capacity_uncertainty"]] = inputs.capacity_uncertainty
 

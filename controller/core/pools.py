@@ -17,7 +17,8 @@ WEIGHT_TOTAL = 100
 def split_replicas(desired: int, pools: Sequence[Pool]) -> list[int]:
     """Replicas for each pool: floors first, then the cheapest pool up to its share, then any room.
 
-    The sum is `desired` wherever the pools' bounds allow it.
+    The sum is `desired` wherever the pools' floors and ceilings allow it, and more where the floors
+    alone (minReplicas, and the share that minWeight asks for) come to more.
     """
     result = [
         min(max(pool.min_replicas, math.ceil(desired * pool.min_weight / WEIGHT_TOTAL)), pool.max_replicas)

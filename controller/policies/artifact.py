@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from controller.core.action import ACTION_SCHEMAS
 from controller.core.observation import OBSERVATION_SCHEMA
@@ -27,6 +27,21 @@ class ObservationReference(BaseModel):
     features: tuple[str, ...]
 
 
+class ObservationRange(BaseModel):
+    """Lowest and highest value of every feature in training, in the schema's order."""
+
+    model_config = ConfigDict(frozen=True)
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _one_for_each_feature(self) -> ObservationRange:
+        if not len(self.low) == len(self.high) == OBSERVATION_SCHEMA.size:
+            raise ValueError(f"low and high must have {OBSERVATION_SCHEMA.size} numbers each")
+        return self
+
+
 class ArtifactMetadata(BaseModel):
     """Name, schemas, provenance and evaluation card of an artifact; unknown fields are ignored."""
 
@@ -37,6 +52,7 @@ class ArtifactMetadata(BaseModel):
     observation_schema: ObservationReference
     action_schema: str
     preference_range: tuple[float, float] = (0.0, 100.0)
+    observation_range: ObservationRange | None = None
     provenance: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}
 

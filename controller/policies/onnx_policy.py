@@ -19,7 +19,8 @@ import onnxruntime
 from controller.core.action import ACTION_SCHEMAS
 from controller.core.observation import OBSERVATION_SCHEMA
 from controller.core.policy import ActionPolicy
-from controller.core.samples import FloatArray
+from controller.core.samples import BoolArray, FloatArray
+from controller.core.view import View
 from controller.policies.artifact import ArtifactMetadata, check_schemas, parse_metadata
 from controller.policies.errors import ArtifactDigestMismatch, ArtifactInvalid, ArtifactNotFound
 
@@ -27,6 +28,9 @@ INPUT, OUTPUT = "observation", "action"
 MAX_ARTIFACT_BYTES = 32 * 1024 * 1024
 TRIAL_SECONDS = 5.0
 """A graph that takes longer for two rows has a loop that a control loop can't wait for."""
+
+RANGE_MARGIN = 0.1
+"""How far outside what training saw a feature may be, as a share of its schema's range."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +49,7 @@ class OnnxPolicy(ActionPolicy):
         self.metadata = metadata
         self._actions = ACTION_SCHEMAS[metadata.action_schema].size
         self._session = session
+        self._familiar = _familiar_range(metadata)
 
     @classmethod
     def from_bytes(cls, data: bytes, sha256: str | None = None) -> OnnxPolicy:
@@ -77,6 +82,17 @@ class OnnxPolicy(ActionPolicy):
             return np.full((len(rows), self._actions), np.nan, dtype=np.float32)
         return np.where(np.isfinite(action).all(axis=1, keepdims=True), action, np.float32(np.nan))
 
+    def unfamiliar(self, view: View) -> BoolArray:
+        """Services `[N]` with a known feature outside of what training saw; the guard then never goes down.
+
+        An artifact that states no range knows everything.
+        """
+        if self._familiar is None:
+            return np.zeros(len(view), dtype=bool)
+        low, high = self._familiar
+        outside = (view.features < low) | (view.features > high)
+        return np.asarray((outside & view.valid).any(axis=1))
+
 
 def read_artifact(path: Path) -> bytes:
     """The bytes of an artifact's file, not more than are allowed. Raises ArtifactError."""
@@ -88,6 +104,15 @@ def read_artifact(path: Path) -> bytes:
             return file.read(MAX_ARTIFACT_BYTES + 1)
     except OSError as error:
         raise ArtifactNotFound(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _familiar_range(metadata: ArtifactMetadata) -> tuple[FloatArray, FloatArray] | None:
+    seen = metadata.observation_range
+    if seen is None:
+        return None
+    margin = RANGE_MARGIN * (OBSERVATION_SCHEMA.high - OBSERVATION_SCHEMA.low)
+    low = np.asarray(seen.low, dtype=np.float32) - margin
+    return low, np.asarray(seen.high, dtype=np.float32) + margin
 
 
 def check_size(size: int) -> None:

@@ -225,3 +225,18 @@ def test_out_of_distribution_never_scales_down(says: float, rate: float, desired
     decision = Engine(SPEC, Doubtful(says)).step(0.0, sample(5, rate=rate))[0]
     assert decision.desired_replicas == desired
     assert [c.name for c in decision.clamps] == (["OutOfDistribution"] if desired != says else [])
+
+
+class Breaks(Says):
+    """A policy with a bug."""
+
+    def recommend(self, view: View) -> np.ndarray:
+        raise ZeroDivisionError
+
+
+def test_a_policy_that_raises_is_an_invalid_action_and_leaves_the_others_alone() -> None:
+    engine = Engine([SPEC, SPEC], [Breaks(1), Says(7)])
+    samples = Samples(request_rate=[70.0, 70.0], current=[5.0, 5.0])
+    broken, sound = engine.step(0.0, samples)
+    assert (broken.fallback, broken.desired_replicas) == ("InvalidAction", 10)
+    assert (sound.fallback, sound.desired_replicas) == (None, 7)

@@ -52,7 +52,7 @@ def test_a_target_that_appears_later_is_taken_on(
     operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
 ) -> None:
     ns = shared_namespace
-    traffic.set(ns.name, "late", rate=18.0)
+    traffic.set(ns.name, "late", rate=20.0)
     ns.rlscaler("late", objective=RATE)
     ns.wait_condition("late", "AbleToScale", "False", "TargetNotFound")
     ns.deployment("late", replicas=4)
@@ -95,7 +95,7 @@ def test_an_artifact_that_cannot_be_used_means_fallback(
     ns.wait_condition(name, "PolicyReady", "False", reason)
     ns.wait_condition(name, "Fallback", "True", "PolicyUnavailable")
     ns.wait_condition(name, "Ready", "False", reason)
-    ns.wait_replicas(name, 9, 10)
+    ns.wait_replicas(name, 9, 10, 11)
 
 
 def put_artifact(ns: Namespace) -> None:
@@ -202,7 +202,7 @@ def test_an_hpa_on_the_same_target_is_a_conflict_until_it_is_gone(
     assert ns.replicas("contested") == 4
 
     ns.api.delete(f"{path}/rival")
-    ns.wait_replicas("contested", 9, 10)
+    ns.wait_replicas("contested", 9, 10, 11)
     ns.wait_condition("contested", "AbleToScale", "True")
 
 
@@ -210,7 +210,7 @@ def test_of_two_rlscalers_on_one_target_the_younger_stands_back(
     operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
 ) -> None:
     ns = shared_namespace
-    traffic.set(ns.name, "shared", rate=18.0)
+    traffic.set(ns.name, "shared", rate=20.0)
     ns.deployment("shared", replicas=4)
     target = {"kind": "Deployment", "name": "shared"}
     ns.rlscaler("shared", objective=RATE)
@@ -233,7 +233,7 @@ def test_statefulsets_scale_as_deployments_do(
     operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
 ) -> None:
     ns = shared_namespace
-    traffic.set(ns.name, "stateful", rate=18.0)
+    traffic.set(ns.name, "stateful", rate=20.0)
     labels = {"app": "stateful"}
     containers = [{"name": "app", "image": "registry.k8s.io/pause:3.9"}]
     body = {

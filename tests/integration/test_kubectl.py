@@ -21,7 +21,7 @@ def test_get_rls_prints_target_bounds_replicas_mode_and_readiness(
     operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
 ) -> None:
     ns = shared_namespace
-    traffic.set(ns.name, "shown", rate=18.0)
+    traffic.set(ns.name, "shown", rate=20.0)
     ns.deployment("shown", replicas=4)
     objective = {"capacityPerReplica": "10", "targetUtilization": 50}
     text = manifest("shown", policy={"type": "HPA"}, objective=objective, minReplicas=2)
@@ -79,7 +79,7 @@ def test_editing_an_unserved_field_changes_nothing(
 ) -> None:
     """Labels are not the spec: no turn out of turn, no write."""
     ns = shared_namespace
-    traffic.set(ns.name, "labelled", rate=18.0)
+    traffic.set(ns.name, "labelled", rate=20.0)
     ns.deployment("labelled", replicas=4)
     ns.rlscaler(
         "labelled", objective={"capacityPerReplica": "10", "targetUtilization": 50}, syncPeriodSeconds=300

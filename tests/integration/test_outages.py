@@ -45,7 +45,7 @@ def test_prometheus_down_is_a_fallback_without_scale_down_and_recovers_by_itself
 ) -> None:
     ns = namespace
     make_operator(own_prometheus)
-    start(ns, traffic, "web", rate=38.0, replicas=8, behavior=SLOW_DOWN)
+    start(ns, traffic, "web", rate=40.0, replicas=8, behavior=SLOW_DOWN)
 
     own_prometheus.stop()
     found = ns.wait_condition("web", "MetricsAvailable", "False", "PrometheusUnreachable")
@@ -60,7 +60,7 @@ def test_prometheus_down_is_a_fallback_without_scale_down_and_recovers_by_itself
     own_prometheus.start()
     ns.wait_condition("web", "MetricsAvailable", "True")
     ns.wait_condition("web", "Fallback", "False", "PolicyInCharge")
-    ns.wait_replicas("web", 12, 13)
+    ns.wait_replicas("web", 11, 12, 13)
     assert eventually(lambda: ns.events("FallbackEnded"))
     assert eventually(lambda: ns.events("MetricsRecovered"))
 
@@ -71,8 +71,8 @@ def test_a_static_fallback_raises_replicas_and_never_lowers_them(
     ns = namespace
     make_operator(own_prometheus)
     static = {"behavior": "Static", "replicas": 6}
-    start(ns, traffic, "low", rate=14.0, replicas=3, fallback=static)
-    start(ns, traffic, "high", rate=43.0, replicas=9, fallback=static)
+    start(ns, traffic, "low", rate=15.0, replicas=3, fallback=static)
+    start(ns, traffic, "high", rate=45.0, replicas=9, fallback=static)
     own_prometheus.stop()
     ns.wait_replicas("low", 6)
     time.sleep(6 * PERIOD_S / TIME_SCALE)
@@ -84,7 +84,7 @@ def test_after_kill_9_decisions_go_on_within_two_periods_and_behavior_still_bind
 ) -> None:
     ns = namespace
     operator = make_operator(prometheus)
-    start(ns, traffic, "web", rate=38.0, replicas=8, behavior=SLOW_DOWN)
+    start(ns, traffic, "web", rate=40.0, replicas=8, behavior=SLOW_DOWN)
     time.sleep(2 * PERIOD_S / TIME_SCALE)
     traffic.set(ns.name, "web", rate=9.0)
     dropped = time.monotonic()
@@ -113,7 +113,7 @@ def test_after_kill_9_in_the_middle_of_a_rise_the_load_is_known_at_once(
 ) -> None:
     ns = namespace
     operator = make_operator(prometheus)
-    start(ns, traffic, "web", rate=38.0, replicas=8)
+    start(ns, traffic, "web", rate=40.0, replicas=8)
     operator.kill()
     traffic.set(ns.name, "web", rate=72.0)
     time.sleep(SETTLED_REAL_S)
@@ -121,7 +121,7 @@ def test_after_kill_9_in_the_middle_of_a_rise_the_load_is_known_at_once(
     first = eventually(lambda: operator.decisions(ns.name, "web"))[-1]
     assert first["fallback"] is None
     assert first["observation"]["requestRate"] > 60
-    ns.wait_replicas("web", 14, 15)
+    ns.wait_replicas("web", 14, 15, 16)
 
 
 def test_a_restarted_operator_does_not_tell_old_news_again(
@@ -146,7 +146,7 @@ def test_another_writer_is_never_overwritten_with_what_was_decided_before_it_wro
     """Somebody else touches the Deployment all the time; scaling up still gets through."""
     ns = namespace
     operator = make_operator(prometheus)
-    start(ns, traffic, "web", rate=38.0, replicas=8)
+    start(ns, traffic, "web", rate=40.0, replicas=8)
     over = threading.Event()
 
     def touch() -> None:
@@ -163,7 +163,7 @@ def test_another_writer_is_never_overwritten_with_what_was_decided_before_it_wro
     writer.start()
     try:
         traffic.set(ns.name, "web", rate=72.0)
-        ns.wait_replicas("web", 14, 15)
+        ns.wait_replicas("web", 14, 15, 16)
     finally:
         over.set()
         writer.join()
@@ -176,13 +176,13 @@ def test_a_write_that_loses_the_race_is_read_again_and_reported(
 ) -> None:
     ns = namespace
     make_operator(prometheus)
-    start(ns, traffic, "web", rate=38.0, replicas=8)
+    start(ns, traffic, "web", rate=40.0, replicas=8)
     twin = ns.cluster.twin
     races = twin.inject(method="PATCH", path=f"/{ns.name}/deployments/web/scale$", code=409, times=4)
     traffic.set(ns.name, "web", rate=72.0)
     found = ns.wait_condition("web", "AbleToScale", "False", "ScaleConflict")
     assert found["message"]
-    ns.wait_replicas("web", 14, 15)
+    ns.wait_replicas("web", 14, 15, 16)
     assert races.hits == 4
     ns.wait_condition("web", "AbleToScale", "True")
 
@@ -193,7 +193,7 @@ def test_an_overloaded_api_server_is_given_the_time_that_it_asks_for(
 ) -> None:
     ns = namespace
     operator = make_operator(prometheus)
-    start(ns, traffic, "web", rate=38.0, replicas=8)
+    start(ns, traffic, "web", rate=40.0, replicas=8)
     twin = ns.cluster.twin
     path = f"/namespaces/{ns.name}/deployments/web"
     busy = twin.inject(method="GET", path=f"{path}$", code=429, retry_after_s=1, times=1)
@@ -215,12 +215,12 @@ def test_api_errors_on_one_object_do_not_stop_another(
 ) -> None:
     ns = namespace
     make_operator(prometheus)
-    start(ns, traffic, "broken", rate=38.0, replicas=8)
-    start(ns, traffic, "sound", rate=38.0, replicas=8)
+    start(ns, traffic, "broken", rate=40.0, replicas=8)
+    start(ns, traffic, "sound", rate=40.0, replicas=8)
     ns.cluster.twin.inject(path=f"/namespaces/{ns.name}/deployments/broken", code=500, times=1000)
     ns.wait_condition("broken", "AbleToScale", "False", "FailedGetScale")
     traffic.set(ns.name, "sound", rate=72.0)
-    ns.wait_replicas("sound", 14, 15)
+    ns.wait_replicas("sound", 14, 15, 16)
     ns.cluster.twin.cluster.faults.clear()
     ns.wait_condition("broken", "AbleToScale", "True")
 
@@ -231,7 +231,7 @@ def test_an_api_server_that_is_away_for_a_while_is_waited_for(
 ) -> None:
     ns = namespace
     operator = make_operator(prometheus)
-    start(ns, traffic, "web", rate=38.0, replicas=8)
+    start(ns, traffic, "web", rate=40.0, replicas=8)
     twin = ns.cluster.twin
     away = twin.inject(path=f"/namespaces/{ns.name}/", code=503, times=1_000_000)
     traffic.set(ns.name, "web", rate=72.0)
@@ -239,7 +239,7 @@ def test_an_api_server_that_is_away_for_a_while_is_waited_for(
     assert away.hits > 0
     assert http_get(f"{operator.url}/healthz") == (200, "ok")
     twin.cluster.faults.clear()
-    ns.wait_replicas("web", 14, 15)
+    ns.wait_replicas("web", 14, 15, 16)
     assert operator.errors() == []
 
 
@@ -248,7 +248,7 @@ def test_health_telemetry_and_decisions_are_served(
 ) -> None:
     ns = namespace
     operator = make_operator(prometheus)
-    start(ns, traffic, "web", rate=38.0, replicas=8)
+    start(ns, traffic, "web", rate=40.0, replicas=8)
     assert http_get(f"{operator.url}/healthz") == (200, "ok")
     assert http_get(f"{operator.url}/readyz") == (200, "ok")
     _, metrics = http_get(f"{operator.url}/metrics")
@@ -275,7 +275,7 @@ def test_a_sigterm_ends_it_soon_and_leaves_replicas_alone(
 ) -> None:
     ns = namespace
     operator = make_operator(prometheus)
-    start(ns, traffic, "web", rate=38.0, replicas=8)
+    start(ns, traffic, "web", rate=40.0, replicas=8)
     asked = time.monotonic()
     assert operator.stop() == 0
     assert time.monotonic() - asked < 5

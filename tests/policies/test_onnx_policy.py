@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controller.core import OBSERVATION_SCHEMA, Engine, Samples, ServiceSpec
+from controller.core import (
+    OBSERVATION_SCHEMA,
+    Behavior,
+    Engine,
+    Samples,
+    ScalingPolicy,
+    ScalingRules,
+    ServiceSpec,
+)
 from controller.policies import (
     ArtifactDigestMismatch,
     ArtifactError,
@@ -238,3 +246,32 @@ def test_loading_an_artifact_imports_neither_onnx_nor_torch_nor_pickle_loaders(t
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("start_up_s", "desired", "clamps"),
+    [
+        pytest.param(60.0, 1, [], id="what training saw may scale down"),
+        pytest.param(900.0, 8, ["OutOfDistribution"], id="what it never saw may not"),
+    ],
+)
+def test_an_observation_outside_the_range_of_training_never_scales_down(
+    start_up_s: float, desired: int, clamps: list[str]
+) -> None:
+    low, high = OBSERVATION_SCHEMA.low.tolist(), OBSERVATION_SCHEMA.high.tolist()
+    column = OBSERVATION_SCHEMA.names.index("start_up")
+    low[column], high[column] = -1.0, 1.0
+    data = models.model(properties=models.metadata(observation_range={"low": low, "high": high}))
+    policy = OnnxPolicy.from_bytes(data)
+    policy.act = lambda features: np.full((len(features), 1), -1.0, dtype=np.float32)  # type: ignore[method-assign]
+    quick = Behavior(scale_down=ScalingRules(0, "Max", (ScalingPolicy("Percent", 100, 15),)))
+    spec = ServiceSpec(1, 20, capacity_rps=10.0, start_up_s=start_up_s, behavior=quick)
+    decision = Engine(spec, policy).step(0.0, Samples(request_rate=[10.0], current=[8.0]))[0]
+    assert decision.desired_replicas == desired
+    assert [clamp.name for clamp in decision.clamps] == (clamps or ["Bounds"])
+
+
+def test_a_range_of_another_length_is_refused() -> None:
+    data = models.model(properties=models.metadata(observation_range={"low": [0.0], "high": [1.0]}))
+    with pytest.raises(ArtifactInvalid, match=r"observation_range: .*numbers each"):
+        OnnxPolicy.from_bytes(data)
