@@ -349,7 +349,9 @@ class TwinCluster(KubernetesEmulator):
                 await stream.bookmark(store.revision, initial_end=True)
             await self._follow(watch, stream, _timeout(request))
             await stream.response.write_eof()
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
+            pass  # the client is gone, which is how most watches end
+        except asyncio.CancelledError:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise
         finally:
