@@ -111,6 +111,7 @@ def draw(state: DemoState, path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     figure, axes = plt.subplots(
         3, 1, figsize=(10, 8), sharex=True, height_ratios=(3, 2, 1.4), layout="constrained"
@@ -120,12 +121,15 @@ def draw(state: DemoState, path: Path) -> None:
     hours, load = _columns(state.rows(0))[:2]
     axes[0].fill_between(hours, load, color="0.85", label="load / capacity", step="mid", lw=0)
     axes[0].set_ylabel("replicas ready")
-    axes[0].legend(loc="lower left", bbox_to_anchor=(0.3, 1.0), ncols=3, frameon=False, borderpad=0)
+    axes[0].set_ylim(bottom=0)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     axes[1].axhline(SLO_MS, color="0.3", lw=1, ls="--")
     axes[1].annotate(
         f"objective {SLO_MS:.0f} ms", (0.005, SLO_MS), xycoords=("axes fraction", "data"), va="bottom"
     )
     axes[1].set_yscale("log")
+    axes[1].yaxis.set_major_formatter("{x:.0f}")
+    axes[1].yaxis.set_minor_formatter(NullFormatter())
     axes[1].set_ylabel("p95, ms")
     axes[2].set_ylabel("requests late, %")
     axes[2].set_xlabel("hours")
