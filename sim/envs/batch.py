@@ -44,7 +44,11 @@ class AutoscaleConfig:
     stagger: bool = False
     """Cut the first episodes at random lengths, so that a batch's resets spread over time."""
 
+    clones: int = 1
+    """So many services in a row live through the same episodes: what differs is what their agent does."""
+
     def __post_init__(self) -> None:
+        require(self.clones >= 1, "clones", self.clones, "1 or more")
         require(self.horizon_steps >= 1, "horizon_steps", self.horizon_steps, "1 or more")
         known = ", ".join(ACTION_SCHEMAS)
         require(self.action_schema in ACTION_SCHEMAS, "action_schema", self.action_schema, f"one of {known}")
@@ -81,7 +85,8 @@ class BatchStep:
 
 
 class AutoscaleBatch:
-    """N independent services; every one draws its episodes from its own generator, seeded `seed + index`.
+    """N independent services; every one draws its episodes from its own generator, seeded `seed + index`
+    (`seed + index // clones`).
 
     Finished episodes begin anew in the same step, unless `autoreset` is False (one service, reset by hand).
     """
@@ -114,7 +119,8 @@ class AutoscaleBatch:
 
     def seed(self, seed: int) -> None:
         """New generators; the next `reset` starts all over."""
-        self._rngs = [np.random.default_rng(seed + index) for index in range(self.num_envs)]
+        seeds = [seed + index // self.config.clones for index in range(self.num_envs)]
+        self._rngs = [np.random.default_rng(one) for one in seeds]
         self._first = np.ones(self.num_envs, dtype=bool)
         spec = draw_scenario(np.random.default_rng(0), self.config.scenario, 1).spec
         # a network as far as the engine is concerned: its fallbacks are those that it has when serving
