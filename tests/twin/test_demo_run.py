@@ -13,7 +13,20 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.real_parts import real_part
+
 from .conftest import Json, eventually
+
+BROWSER_FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--timeout=4000"),
+)
+
+
+def in_a_browser(page: str, profile: Path) -> str:
+    """The page's document after its scripts have run in a real Chromium."""
+    command = [real_part("chromium"), *BROWSER_FLAGS, f"--user-data-dir={profile}", "--dump-dom", page]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +67,12 @@ def test_a_run_shows_its_page_and_ctrl_c_ends_all_of_it_with_a_table(
     with httpx.stream("GET", f"{page}events") as stream:
         first_event = next(stream.iter_lines())
     assert json.loads(first_event.removeprefix("data: "))["from"] == 0
+
+    document = re.sub(r"<script.*?</script>", "", in_a_browser(page, output / "profile"), flags=re.S)
+    assert "Connecting" not in document
+    assert document.count("<path") + document.count("<polyline") >= 4
+    for label in ("RL policy", "HPA, 70 %", "SLO violations", "Cost / ideal"):
+        assert label in document
 
     pids = shot["facts"]["pids"].values()
     demo.send_signal(signal.SIGINT)
