@@ -17,16 +17,9 @@ demo: $(VENV)/.twin ## the operator against a cluster twin: TRACE=file.csv DURAT
 	@scripts/system-packages prometheus:prometheus
 	$(BIN)/python -m sim.demo $(if $(TRACE),--trace $(TRACE)) $(if $(DURATION),--duration $(DURATION)) $(DEMO_ARGS)
 
-# tests/training has a process of its own: in one that ran all others before, torch.export fails in
-# CPython 3.11's count of recursion depth
 test: $(VENV)/.dev ## every test; ARGS=tests/core for some
 	@scripts/system-packages prometheus:prometheus chromium:chromium openssl:openssl
-ifdef ARGS
 	$(BIN)/pytest $(ARGS)
-else
-	$(BIN)/pytest --ignore tests/training
-	$(BIN)/pytest tests/training
-endif
 
 lint: $(VENV)/.dev ## ruff, mypy, import contracts, helm lint, shellcheck where it is installed
 	$(BIN)/ruff check .
