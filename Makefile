@@ -17,9 +17,16 @@ demo: $(VENV)/.twin ## the operator against a cluster twin: TRACE=file.csv DURAT
 	@scripts/system-packages prometheus:prometheus
 	$(BIN)/python -m sim.demo $(if $(TRACE),--trace $(TRACE)) $(if $(DURATION),--duration $(DURATION)) $(DEMO_ARGS)
 
+# tests/training has a process of its own: late in one that ran all others, ast.parse under torch.export
+# now and then fails with CPython 3.11's "AST constructor recursion depth mismatch"
 test: $(VENV)/.dev ## every test; ARGS=tests/core for some
 	@scripts/system-packages prometheus:prometheus chromium:chromium openssl:openssl
+ifdef ARGS
 	$(BIN)/pytest $(ARGS)
+else
+	$(BIN)/pytest --ignore tests/training
+	$(BIN)/pytest tests/training
+endif
 
 lint: $(VENV)/.dev ## ruff, mypy, import contracts, helm lint, shellcheck where it is installed
 	$(BIN)/ruff check .
