@@ -175,6 +175,7 @@ def _context(entry: Entry, time_scale: float) -> QueryContext:
         namespace=entry.namespace,
         workload=workload,
         service=entry.spec.metrics.service or workload,
+        other_workloads=tuple(target.name for target in entry.targets[1:]),
         percentile=float(latency.percentile) if latency else 95.0,
         window_s=float(entry.spec.metrics.window_seconds),
         time_scale=time_scale,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -255,6 +256,8 @@ async def serve(settings: Settings) -> None:
     operator = Operator(settings, kube)
     await kopf.operator(
         registry=handlers(operator),
+        # kopf would ask for the user's name, which an arbitrary UID does not have
+        identity=cast(Any, socket.gethostname()),
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=list(settings.namespaces),

@@ -16,7 +16,8 @@ from controller.kube import CONFIG_MAPS, Kube
 from controller.policies import ArtifactError, ArtifactInvalid, ArtifactNotFound, load_policy
 from controller.registry import Entry
 from controller.settings import Settings
-from controller.status import PolicyFacts, Trouble
+from controller.status import PolicyFacts
+from controller.trouble import Trouble
 
 
 @dataclass(frozen=True)

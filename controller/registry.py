@@ -21,7 +21,8 @@ from controller.core import ServiceSpec
 from controller.errors import SpecError
 from controller.events import Involved
 from controller.kube import Json
-from controller.status import Status, Trouble
+from controller.status import Status
+from controller.trouble import Trouble
 
 if TYPE_CHECKING:
     from controller.work import Work

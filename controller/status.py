@@ -18,6 +18,7 @@ from controller.api.constants import ConditionType, Reason
 from controller.api.decimals import format_decimal
 from controller.clock import rfc3339, rfc3339_micro, unix_seconds
 from controller.core import Clamp, Decision
+from controller.trouble import Trouble
 
 Status = dict[str, Any]
 
@@ -25,15 +26,6 @@ TRUE: Final = "True"
 FALSE: Final = "False"
 UNKNOWN: Final = "Unknown"
 MESSAGE_LIMIT: Final = 1024
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """Why something is not as it should be: a condition's reason and message."""
-
-    reason: str
-    message: str
-    unknown: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,13 @@ from controller.registry import Entry
 from controller.status import (
     Facts,
     PoolFacts,
-    Trouble,
     build,
     clamp_status,
     difference,
     stabilization_status,
 )
 from controller.telemetry import Telemetry
+from controller.trouble import Trouble
 from controller.work import Preparer, Work
 
 logger = logging.getLogger(__name__)

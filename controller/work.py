@@ -17,7 +17,8 @@ from controller.feeds import Feed, FeedError, Feeds
 from controller.metrics import read_history
 from controller.policybook import Chosen, PolicyBook
 from controller.registry import Entry
-from controller.status import Trouble, stabilization_state
+from controller.status import stabilization_state
+from controller.trouble import Trouble
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from controller.actuation.routes import HttpRoutes, Plan, Problem, RouteProvider
+from controller.actuation.routes import HttpRoutes, Plan, RouteProvider
 from controller.actuation.scale import Scaler, Target
 from controller.api.constants import Reason
 from controller.core import Pool, route_weights, split_replicas
 from controller.errors import Conflict, Forbidden, KindNotFound, KubernetesError, NotFound, NotScalable
 from controller.kube import Kube
-from controller.status import Trouble
+from controller.trouble import Trouble
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Actuator:
         route = await provider.read(namespace, wish.name)
         if sum(ready) <= 0:
             result.weights |= {}
-            return _as_trouble(provider.health(route))
+            return provider.health(route)
 
         def weigh(total: int) -> Mapping[str, int]:
             weights = route_weights(ready, pools, total) or [0] * len(pools)
@@ -114,10 +114,10 @@ class Actuator:
 
         plan = provider.plan(route, wish.rule, services, weigh)
         if plan.problem is not None:
-            return _as_trouble(plan.problem)
+            return plan.problem
         result.weights |= dict(plan.weights)
         await self._apply(provider, namespace, wish.name, plan, act, result)
-        return _as_trouble(provider.health(route))
+        return provider.health(route)
 
     async def _apply(
         self, provider: RouteProvider, namespace: str, name: str, plan: Plan, act: bool, result: Routed
@@ -166,7 +166,3 @@ _SCALE_REASONS: tuple[tuple[type[KubernetesError], Reason], ...] = (
 def _route_trouble(error: KubernetesError) -> Trouble:
     reason = Reason.ROUTE_NOT_FOUND if isinstance(error, NotFound) else Reason.ROUTE_UPDATE_FAILED
     return Trouble(reason, str(error))
-
-
-def _as_trouble(problem: Problem | None) -> Trouble | None:
-    return None if problem is None else Trouble(problem.reason, problem.message, problem.unknown)

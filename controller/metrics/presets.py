@@ -35,6 +35,8 @@ class QueryContext:
     percentile: float = 95.0
     window_s: float = 60.0
     time_scale: float = 1.0
+    other_workloads: tuple[str, ...] = ()
+    """More workloads whose pods count: the other pools."""
 
     @property
     def real_window_s(self) -> float:
@@ -249,7 +251,7 @@ def _placeholders(context: QueryContext) -> dict[str, str]:
     return {
         "namespace": escape(context.namespace),
         "workload": escape(context.workload),
-        "workloadPods": escape(pods_pattern(context.workload)),
+        "workloadPods": escape("|".join(map(pods_pattern, (context.workload, *context.other_workloads)))),
         "service": escape(context.service or context.workload),
         "window": duration(context.real_window_s),
         "percentile": f"{percentile.normalize():f}",

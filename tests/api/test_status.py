@@ -13,7 +13,8 @@ from controller.api.types import RLScalerStatus
 from controller.api.validation import parse_spec
 from controller.core import Decision, Engine, HpaPolicy, Samples
 from controller.core.decision import FALLBACKS
-from controller.status import Facts, PolicyFacts, PoolFacts, Trouble, build, stabilization_status
+from controller.status import Facts, PolicyFacts, PoolFacts, build, stabilization_status
+from controller.trouble import Trouble
 from tests.api import apiserver
 from tests.api.apiserver import CustomResource
 from tests.api.samples import SMALLEST

@@ -6,6 +6,7 @@ Nothing in here is a stand-in for a part of the operator; the same tests run aga
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -315,7 +316,11 @@ class Exporter:
     def __init__(self, traffic: Traffic) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = traffic.exposition().encode()
+                # a Prometheus that a test stops hangs up in mid-answer
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    self._answer(traffic.exposition().encode())
+
+            def _answer(self, body: bytes) -> None:
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.end_headers()

@@ -168,6 +168,8 @@ def _envoy_config(admin: int, listen: int, clusters: list[dict[str, Any]]) -> di
     }
     return {
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
+        # histograms reach /stats/prometheus at a flush, five seconds apart by default
+        "stats_flush_interval": "0.5s",
         "static_resources": {"listeners": [listener], "clusters": clusters},
     }
 

@@ -214,6 +214,15 @@ def test_pods_are_told_from_those_of_workloads_with_a_longer_name(pod: str, matc
     assert bool(re.fullmatch(pods_pattern("web"), pod)) is matches
 
 
+def test_utilisation_covers_the_pods_of_every_pool() -> None:
+    pools = QueryContext("shop", "web-od", other_workloads=("web-spot",))
+    query = render_queries("envoy", {}, pools)["cpuUtilization"]
+    pattern = re.search(r'pod=~"([^"]*)"', query)
+    assert pattern is not None
+    pods = ("web-od-7c9d8f6b5d-x2k4q", "web-spot-7c9d8f6b5d-x2k4q", "web-gpu-7c9d8f6b5d-x2k4q")
+    assert [bool(re.fullmatch(pattern[1], pod)) for pod in pods] == [True, True, False]
+
+
 def test_a_dot_in_a_workloads_name_is_no_wildcard() -> None:
     assert not re.fullmatch(pods_pattern("web.v2"), "webxv2-0")
 

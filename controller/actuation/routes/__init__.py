@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.actuation.routes.base import Plan, Problem, RouteProvider, WeightChange
+from controller.actuation.routes.base import Plan, RouteProvider, WeightChange
 from controller.actuation.routes.httproute import HttpRoutes
 
-__all__ = ["HttpRoutes", "Plan", "Problem", "RouteProvider", "WeightChange"]
+__all__ = ["HttpRoutes", "Plan", "RouteProvider", "WeightChange"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.kube import Json
+from controller.trouble import Trouble
 
 Weigh = Callable[[int], Mapping[str, int]]
 """Weights by service name for a total that the services share."""
@@ -32,22 +33,13 @@ class WeightChange:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Why a route is not as it should be: a condition's status, reason and message."""
-
-    reason: str
-    message: str
-    unknown: bool = False
-
-
-@dataclass(frozen=True)
 class Plan:
     """The operations to send and what they change; `problem` where nothing can be planned."""
 
     operations: tuple[Json, ...] = ()
     changes: tuple[WeightChange, ...] = ()
     weights: tuple[tuple[str, int], ...] = ()
-    problem: Problem | None = None
+    problem: Trouble | None = None
 
 
 class RouteProvider(Protocol):
@@ -63,7 +55,7 @@ class RouteProvider(Protocol):
         """What to change so that `services` share their traffic as `weigh` says."""
         ...
 
-    def health(self, route: Json) -> Problem | None:
+    def health(self, route: Json) -> Trouble | None:
         """Whether the route's controller has accepted it, from its status; None is healthy."""
         ...
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from controller.actuation.routes.base import Plan, Problem, Weigh, WeightChange
+from controller.actuation.routes.base import Plan, Weigh, WeightChange
 from controller.api.constants import Reason
 from controller.errors import Conflict, Invalid, KindNotFound, NotFound
 from controller.kube import Json, Kube, Resource
+from controller.trouble import Trouble
 
 GROUP = "gateway.networking.k8s.io"
 VERSIONS = ("v1", "v1beta1")
@@ -48,7 +49,7 @@ class HttpRoutes:
     def plan(self, route: Json, rule: str | None, services: Sequence[str], weigh: Weigh) -> Plan:
         return plan_weights(route, rule, services, weigh)
 
-    def health(self, route: Json) -> Problem | None:
+    def health(self, route: Json) -> Trouble | None:
         return route_health(route)
 
     async def _resource(self) -> Resource:
@@ -66,7 +67,7 @@ def plan_weights(route: Json, rule: str | None, services: Sequence[str], weigh: 
     """Pure part of HttpRoutes.plan: the JSON patch that gives `services` their weights."""
     rules = [(i, r) for i, r in enumerate(route["spec"].get("rules") or []) if rule in (None, r.get("name"))]
     if not rules:
-        return Plan(problem=Problem(Reason.RULE_NOT_FOUND, f"{_name(route)} has no rule named {rule!r}"))
+        return Plan(problem=Trouble(Reason.RULE_NOT_FOUND, f"{_name(route)} has no rule named {rule!r}"))
     found = [(i, r, _ours(route, r, services)) for i, r in rules]
     held = [(i, r, ours) for i, r, ours in found if ours]
     for i, r, ours in held or found:
@@ -78,17 +79,17 @@ def plan_weights(route: Json, rule: str | None, services: Sequence[str], weigh: 
 
 def _mismatch(
     route: Json, rule: Json, index: str, names: list[str], services: Sequence[str]
-) -> Problem | None:
+) -> Trouble | None:
     """Every service must be in the rule exactly once, or its weights cannot mean shares."""
     where = f"in rule {_rule_name(rule, index)}"
     missing = sorted(set(services) - set(names))
     if missing:
-        return Problem(
+        return Trouble(
             Reason.BACKEND_NOT_IN_ROUTE, f"{_name(route)} has no backendRef for {', '.join(missing)} {where}"
         )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        return Problem(
+        return Trouble(
             Reason.BACKEND_TWICE_IN_ROUTE, f"{_name(route)} has {', '.join(twice)} more than once {where}"
         )
     return None
@@ -158,23 +159,23 @@ def _name(route: Json) -> str:
     return f"HTTPRoute {route['metadata']['namespace']}/{route['metadata']['name']}"
 
 
-def route_health(route: Json) -> Problem | None:
+def route_health(route: Json) -> Trouble | None:
     """Accepted and ResolvedRefs of every parent, for the generation that the route has now."""
     parents = (route.get("status") or {}).get("parents") or []
     if not parents:
         message = f"{_name(route)} has not been reported on by any gateway"
-        return Problem(Reason.ROUTE_NOT_REPORTED, message, unknown=True)
+        return Trouble(Reason.ROUTE_NOT_REPORTED, message, unknown=True)
     problems = [_parent_problem(route, parent, kind) for parent in parents for kind in REQUIRED]
     found = [problem for problem in problems if problem is not None]
     return min(found, key=lambda problem: problem.unknown, default=None)
 
 
-def _parent_problem(route: Json, parent: Json, kind: str) -> Problem | None:
+def _parent_problem(route: Json, parent: Json, kind: str) -> Trouble | None:
     gateway = (parent.get("parentRef") or {}).get("name", "?")
     found: Any = next((c for c in parent.get("conditions") or [] if c.get("type") == kind), None)
     generation = route["metadata"].get("generation", 0)
     if found is None or found.get("observedGeneration", generation) < generation:
-        return Problem(
+        return Trouble(
             Reason.ROUTE_NOT_REPORTED,
             f"{_name(route)}: gateway {gateway} has not reported {kind} yet",
             unknown=True,
@@ -182,4 +183,4 @@ def _parent_problem(route: Json, parent: Json, kind: str) -> Problem | None:
     if found.get("status") == "True":
         return None
     word = Reason.ROUTE_NOT_ACCEPTED if kind == "Accepted" else Reason.ROUTE_REFS_NOT_RESOLVED
-    return Problem(word, f"{_name(route)}: gateway {gateway}: {found.get('reason')}: {found.get('message')}")
+    return Trouble(word, f"{_name(route)}: gateway {gateway}: {found.get('reason')}: {found.get('message')}")
