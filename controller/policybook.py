@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import weakref
 from dataclasses import dataclass
 
+from controller.api.formula import Formula, to_formula
 from controller.api.types import Artifact, ConfigMapArtifact
-from controller.core import ForecastPolicy, HpaPolicy, Policy, UnavailablePolicy
+from controller.core import ForecastPolicy, FormulaPolicy, HpaPolicy, Policy, UnavailablePolicy
 from controller.errors import KubernetesError, NotFound
 from controller.kube import CONFIG_MAPS, Kube
 from controller.policies import ArtifactError, ArtifactInvalid, ArtifactNotFound, load_policy
@@ -34,13 +36,19 @@ class Chosen:
 
 
 class PolicyBook:
-    """Chooses and loads policies; equal artifacts give the same object (`controller.policies` sees to it)."""
+    """Chooses and loads policies; equal formulas and equal artifacts give the same object.
+
+    For artifacts `controller.policies` sees to it.
+    """
 
     def __init__(self, kube: Kube, settings: Settings) -> None:
         self._kube = kube
         self._settings = settings
         self._hpa = HpaPolicy()
         self._forecast = ForecastPolicy()
+        self._formulas: weakref.WeakValueDictionary[FormulaPolicy, FormulaPolicy] = (
+            weakref.WeakValueDictionary()
+        )
 
     async def choose(self, entry: Entry) -> Chosen:
         """The policy of an RLScaler; an artifact that cannot be used gives a stand-in and its reason."""
@@ -49,11 +57,18 @@ class PolicyBook:
             return Chosen(self._hpa)
         if entry.spec.policy.type == "Forecast":
             return Chosen(self._forecast)
+        if entry.spec.policy.formula is not None:
+            return Chosen(self._formula(entry.spec.policy.formula))
         try:
             return Chosen(await self._load(entry.namespace, entry.spec.policy.artifact))
         except ArtifactError as error:
             stand_in = UnavailablePolicy(error.reason, str(error))
             return Chosen(stand_in, Trouble(error.reason, str(error)))
+
+    def _formula(self, formula: Formula) -> FormulaPolicy:
+        """One object for equal parameters, so that the engine asks it once for all their services."""
+        policy = to_formula(formula)
+        return self._formulas.setdefault(policy, policy)
 
     async def _load(self, namespace: str, artifact: Artifact) -> Policy:
         data = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from controller.api.decimals import parse_decimal
+from controller.api.formula import to_formula
 from controller.api.types import (
     Backend,
     Behavior,
@@ -20,6 +21,7 @@ from controller.api.types import (
 )
 from controller.api.validation import FieldProblem, InvalidSpec
 from controller.core import spec as core
+from controller.core.formulas import KedaPolicy, KnativePolicy
 
 
 def to_service_spec(spec: RLScalerSpec) -> core.ServiceSpec:
@@ -33,6 +35,7 @@ def to_service_spec(spec: RLScalerSpec) -> core.ServiceSpec:
 
 def _service_spec(spec: RLScalerSpec) -> core.ServiceSpec:
     low, high = total_bounds(spec)
+    idle_after_s, activation_rps = _sleep(spec)
     latency = spec.objective.slo.latency if spec.objective.slo else None
     return core.ServiceSpec(
         min_replicas=low,
@@ -45,6 +48,8 @@ def _service_spec(spec: RLScalerSpec) -> core.ServiceSpec:
         start_up_s=float(spec.objective.start_up_seconds),
         target_utilisation=spec.objective.target_utilization / 100.0,
         policy_type=spec.policy.type,
+        idle_after_s=idle_after_s,
+        activation_rps=activation_rps,
         behavior=_behavior(spec.behavior),
         fallback=_fallback(spec.fallback),
         pools=tuple(_pool(backend) for backend in spec.backends or ()),
@@ -79,6 +84,16 @@ def target_label(spec: RLScalerSpec) -> str:
 def backend_service(backend: Backend) -> str:
     """The Service that routes weigh for a pool."""
     return backend.service or backend.scale_target_ref.name
+
+
+def _sleep(spec: RLScalerSpec) -> tuple[float, float]:
+    """Seconds of idleness before zero, and the request rate (requests/s) up to which a service is idle."""
+    policy = to_formula(spec.policy.formula) if spec.policy.formula is not None else None
+    if isinstance(policy, KedaPolicy):
+        return policy.cooldown_s, policy.activation_rps
+    if isinstance(policy, KnativePolicy):
+        return policy.idle_after_s, core.DEFAULT_ACTIVATION_RPS
+    return core.DEFAULT_IDLE_AFTER_S, core.DEFAULT_ACTIVATION_RPS
 
 
 def _pool(backend: Backend) -> core.Pool:

@@ -31,11 +31,11 @@ def structural_schema(model: type[ApiModel]) -> Json:
 
 def _structural(node: Json, definitions: Json) -> Json:
     node = _resolve(node, definitions)
+    if node.get("default", ...) is None:
+        node = _without(node, "default")
     if node.get("x-kubernetes-int-or-string"):
         return _without(node, "title")
     schema = _without(node, "title", "$defs", "properties", "items", "additionalProperties")
-    if schema.get("default", ...) is None:
-        del schema["default"]
     if "properties" in node:
         children = node["properties"].items()
         schema["properties"] = {name: _structural(child, definitions) for name, child in children}

@@ -13,6 +13,9 @@ DECIMAL_MAX_LENGTH: Final = 24
 DECIMAL_PATTERN: Final = "^[0-9]+([.][0-9]+)?m?$"
 PERCENTILE_PATTERN: Final = "^[0-9]{1,2}([.][0-9]{1,6})?$"
 NON_ZERO_PATTERN: Final = "[1-9]"
+SHARE_PATTERN: Final = "^(0([.][0-9]+)?|1([.]0+)?|[0-9]{1,3}m|1000m)$"
+INNER_SHARE_PATTERN: Final = "^(0[.][0-9]+|[0-9]{1,3}m)$"
+PLAIN_PATTERN: Final = "^[0-9]+([.][0-9]+)?$"
 
 
 def is_decimal(text: str) -> bool:
@@ -23,6 +26,23 @@ def is_decimal(text: str) -> bool:
 def is_positive_decimal(text: str) -> bool:
     """Whether `text` is a decimal greater than zero."""
     return is_decimal(text) and re.search(NON_ZERO_PATTERN, text) is not None
+
+
+def is_share(text: str) -> bool:
+    """Whether `text` is a decimal from 0 to 1, both included."""
+    return re.fullmatch(SHARE_PATTERN, text) is not None
+
+
+def is_inner_share(text: str) -> bool:
+    """Whether `text` is a decimal between 0 and 1, both excluded."""
+    return (
+        re.fullmatch(INNER_SHARE_PATTERN, text) is not None and re.search(NON_ZERO_PATTERN, text) is not None
+    )
+
+
+def is_above_one(text: str) -> bool:
+    """Whether `text` is a decimal greater than 1, without the suffix m."""
+    return re.fullmatch(PLAIN_PATTERN, text) is not None and float(text) > 1.0
 
 
 def is_percentile(value: int | str) -> bool:

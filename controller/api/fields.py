@@ -13,10 +13,16 @@ from pydantic import Field, StrictInt, StrictStr, StringConstraints, WithJsonSch
 from controller.api.decimals import (
     DECIMAL_MAX_LENGTH,
     DECIMAL_PATTERN,
+    INNER_SHARE_PATTERN,
     NON_ZERO_PATTERN,
     PERCENTILE_PATTERN,
+    PLAIN_PATTERN,
+    SHARE_PATTERN,
+    is_above_one,
     is_decimal,
+    is_inner_share,
     is_positive_decimal,
+    is_share,
 )
 from controller.api.model import Rule
 
@@ -79,5 +85,35 @@ Decimal = Annotated[
         cel=f"self.matches('{DECIMAL_PATTERN}')",
         message='must be a decimal of 0 or more in quotes, such as "0.1", "3" or "100m"',
         holds=is_decimal,
+    ),
+]
+
+Share = Annotated[
+    str,
+    text(DECIMAL_MAX_LENGTH),
+    Rule(
+        cel=f"self.matches('{SHARE_PATTERN}')",
+        message='must be a decimal from 0 to 1 in quotes, such as "0.5" or "500m"',
+        holds=is_share,
+    ),
+]
+
+InnerShare = Annotated[
+    str,
+    text(DECIMAL_MAX_LENGTH),
+    Rule(
+        cel=f"self.matches('{INNER_SHARE_PATTERN}') && self.matches('{NON_ZERO_PATTERN}')",
+        message='must be a decimal greater than 0 and less than 1 in quotes, such as "0.01"',
+        holds=is_inner_share,
+    ),
+]
+
+AboveOne = Annotated[
+    str,
+    text(DECIMAL_MAX_LENGTH),
+    Rule(
+        cel=f"self.matches('{PLAIN_PATTERN}') && double(self) > 1.0",
+        message='must be a decimal greater than 1 in quotes, such as "1.5" or "2"',
+        holds=is_above_one,
     ),
 ]

@@ -7,13 +7,25 @@ because the API server fills in defaults before it evaluates rules.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+
+from pydantic.alias_generators import to_camel
 
 from controller.api.decimals import is_percentile
 from controller.api.model import Rule
 
 if TYPE_CHECKING:
-    from controller.api.types import Artifact, Backend, Fallback, LatencyObjective, Metrics, RLScalerSpec
+    from controller.api.formula import Formula
+    from controller.api.types import (
+        Artifact,
+        Backend,
+        Fallback,
+        LatencyObjective,
+        Metrics,
+        Policy,
+        RLScalerSpec,
+    )
 
 BACKENDS_LIMIT: Final = 8
 
@@ -107,6 +119,113 @@ ARTIFACT: Final = (
         cel="!has(self.url)",
         message="url is not available in this release; use builtin, configMap or file",
         holds=_no_url,
+    ),
+)
+
+
+PARAMETERS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
+    ("KEDA",): ("requests_per_replica", "activation_requests_per_second", "cooldown_seconds"),
+    ("Knative",): (
+        "metric",
+        "target",
+        "stable_window_seconds",
+        "panic_window_percentage",
+        "panic_threshold_percentage",
+        "max_scale_up_rate",
+        "max_scale_down_rate",
+        "scale_to_zero_grace_seconds",
+    ),
+    ("HoltWinters",): ("alpha", "beta", "gamma"),
+    ("HoltWinters", "SeasonalNaive"): ("season_seconds",),
+    ("SeasonalNaive",): ("level_window_seconds",),
+    ("MovingMaximum",): ("window_seconds", "averaging_seconds", "percentile", "half_life_seconds"),
+    ("ErlangC",): ("wait_probability", "requests_at_once", "load_window_seconds"),
+}
+"""Formulas, and the parameters that only they have."""
+
+
+def _only_for(formulas: tuple[str, ...], parameters: tuple[str, ...]) -> Rule:
+    """Parameters of other formulas are refused, so that nothing is silently ignored."""
+    named = [to_camel(parameter) for parameter in parameters]
+    own = " || ".join(f"self.name == '{formula}'" for formula in formulas)
+    absent = " && ".join(f"!has(self.{name})" for name in named)
+    holds: Callable[[Formula], bool] = lambda formula: (  # noqa: E731 - each rule has its own
+        formula.name in formulas or all(getattr(formula, parameter) is None for parameter in parameters)
+    )
+    verb = "is a parameter" if len(named) == 1 else "are parameters"
+    return Rule(
+        cel=f"{own} || ({absent})" if len(named) > 1 else f"{own} || {absent}",
+        message=f"{_listed(tuple(named))} {verb} of {_listed(formulas)} only",
+        holds=holds,
+    )
+
+
+def _listed(values: tuple[str, ...]) -> str:
+    return " and ".join(filter(None, (", ".join(values[:-1]), values[-1])))
+
+
+def _concurrency_has_target(formula: Formula) -> bool:
+    return formula.metric != "concurrency" or formula.target is not None
+
+
+def _whole_minutes(formula: Formula) -> bool:
+    return formula.averaging_seconds is None or formula.averaging_seconds % 60 == 0
+
+
+def _window_holds_averages(formula: Formula) -> bool:
+    return (formula.window_seconds or 3600) >= (formula.averaging_seconds or 300)
+
+
+def _formula_percentile(formula: Formula) -> bool:
+    return formula.percentile is None or is_percentile(formula.percentile)
+
+
+FORMULA: Final = (
+    *(_only_for(formulas, parameters) for formulas, parameters in PARAMETERS.items()),
+    Rule(
+        cel="!has(self.metric) || self.metric != 'concurrency' || has(self.target)",
+        message="metric concurrency needs target, the requests in flight for each replica",
+        holds=_concurrency_has_target,
+    ),
+    Rule(
+        cel="!has(self.averagingSeconds) || self.averagingSeconds % 60 == 0",
+        message="averagingSeconds must be a multiple of 60",
+        holds=_whole_minutes,
+    ),
+    Rule(
+        cel=(
+            "(has(self.windowSeconds) ? self.windowSeconds : 3600) >= "
+            "(has(self.averagingSeconds) ? self.averagingSeconds : 300)"
+        ),
+        message="windowSeconds (3600 by default) must be at least averagingSeconds (300 by default)",
+        holds=_window_holds_averages,
+    ),
+    Rule(
+        cel="!has(self.percentile) || (double(self.percentile) > 0.0 && double(self.percentile) < 100.0)",
+        message='percentile must be greater than 0 and less than 100, such as 98 or "99.5"',
+        holds=_formula_percentile,
+    ),
+)
+
+
+def _formula_named(policy: Policy) -> bool:
+    return policy.type != "Formula" or policy.formula is not None
+
+
+def _formula_wanted(policy: Policy) -> bool:
+    return policy.type == "Formula" or policy.formula is None
+
+
+POLICY: Final = (
+    Rule(
+        cel="self.type != 'Formula' || has(self.formula)",
+        message="policy type Formula needs formula, such as {name: KEDA}",
+        holds=_formula_named,
+    ),
+    Rule(
+        cel="self.type == 'Formula' || !has(self.formula)",
+        message="formula is for policy type Formula only",
+        holds=_formula_wanted,
     ),
 )
 

@@ -31,6 +31,7 @@ from controller.api.fields import (
     text,
     whole,
 )
+from controller.api.formula import Formula
 from controller.api.model import ApiModel, Rule
 from controller.api.rules import BACKENDS_LIMIT
 
@@ -339,12 +340,18 @@ BUILTIN_POLICY = Artifact(builtin="default")
 class Policy(ApiModel):
     """What decides."""
 
-    type: Literal["RL", "HPA", "Forecast"] = Field(
+    RULES: ClassVar[tuple[Rule, ...]] = rules.POLICY
+
+    type: Literal["RL", "HPA", "Forecast", "Formula"] = Field(
         default="RL",
         description=(
             "RL: a learned policy. HPA: the Horizontal Pod Autoscaler's formula. "
-            "Forecast: a quantile of the load's own rises, which preference picks."
+            "Forecast: a quantile of the load's own rises, which preference picks. "
+            "Formula: another system's formula, see formula."
         ),
+    )
+    formula: Formula | None = Field(
+        default=None, description="The formula and its parameters; required with type Formula."
     )
     given_artifact: Artifact | None = Field(
         default=None,
@@ -519,8 +526,10 @@ class RLScalerSpec(ApiModel):
 class PolicyStatus(ApiModel):
     """The policy in charge."""
 
-    type: ShortText | None = Field(default=None, description="RL, HPA or Forecast.")
-    name: ShortText | None = Field(default=None, description="Name and version from the artifact.")
+    type: ShortText | None = Field(default=None, description="RL, HPA, Forecast or Formula.")
+    name: ShortText | None = Field(
+        default=None, description="Name and version from the artifact, or name of the formula."
+    )
     digest: ShortText | None = Field(default=None, description="sha256:<hex> of the artifact.")
     schema_: ShortText | None = Field(
         default=None, alias="schema", description="Observation schema of the policy."

@@ -7,11 +7,13 @@ was given before and now.
 from controller.core.action import ACTION_SCHEMAS, ActionSchema
 from controller.core.decision import Clamp, Decision, Decisions
 from controller.core.engine import Engine
+from controller.core.formulas import FORMULAS, FormulaPolicy
 from controller.core.observation import OBSERVATION_SCHEMA, Feature, ObservationSchema
 from controller.core.policy import ActionPolicy, ForecastPolicy, HpaPolicy, Policy, UnavailablePolicy
 from controller.core.pools import route_weights, split_replicas
 from controller.core.samples import Outcome, Samples
 from controller.core.spec import (
+    POLICY_TYPES,
     Behavior,
     Fallback,
     Pool,
@@ -24,7 +26,9 @@ from controller.core.view import View
 
 __all__ = [
     "ACTION_SCHEMAS",
+    "FORMULAS",
     "OBSERVATION_SCHEMA",
+    "POLICY_TYPES",
     "ActionPolicy",
     "ActionSchema",
     "Behavior",
@@ -35,6 +39,7 @@ __all__ = [
     "Fallback",
     "Feature",
     "ForecastPolicy",
+    "FormulaPolicy",
     "HpaPolicy",
     "ObservationSchema",
     "Outcome",

@@ -7,7 +7,7 @@ nothing of clusters, clocks or randomness. Rows are services; every call may nam
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +29,12 @@ from controller.core.history import History
 from controller.core.hpa import MAX_REPLICAS, hpa_replicas
 from controller.core.policy import Policy, UnavailablePolicy
 from controller.core.samples import BoolArray, FloatArray, IntArray, Samples, reject_impossible
-from controller.core.spec import ServiceSpec
-from controller.core.view import View, take_samples
+from controller.core.spec import DEFAULT_ACTIVATION_RPS, DEFAULT_IDLE_AFTER_S, ServiceSpec
+from controller.core.view import MakeFeatures, MakeLoads, MakeSetting, View, take_samples
 
 logger = logging.getLogger(__name__)
 
 VIOLATION_MEMORY_S = 300.0
-IDLE_S = 300.0
 MAX_ELAPSED_PERIODS = 4.0
 SEASON_BINS = 17
 
@@ -51,9 +50,12 @@ class _Table:
     max_replicas: IntArray
     sync_period_s: FloatArray
     slo_latency_ms: FloatArray
+    slo_percentile: FloatArray
     preference: FloatArray
     start_up_s: FloatArray
     target_utilisation: FloatArray
+    idle_after_s: FloatArray
+    activation_rps: FloatArray
     failure_threshold: IntArray
     fallback_code: IntArray
     fallback_replicas: IntArray
@@ -83,9 +85,12 @@ class _Table:
             max_replicas=zeros(),
             sync_period_s=filled(15.0),
             slo_latency_ms=filled(np.nan),
+            slo_percentile=filled(95.0),
             preference=filled(50.0),
             start_up_s=filled(60.0),
             target_utilisation=filled(0.7),
+            idle_after_s=filled(DEFAULT_IDLE_AFTER_S),
+            activation_rps=filled(DEFAULT_ACTIVATION_RPS),
             failure_threshold=zeros(),
             fallback_code=zeros(),
             fallback_replicas=zeros(),
@@ -179,9 +184,12 @@ class Engine:
             "max_replicas",
             "sync_period_s",
             "slo_latency_ms",
+            "slo_percentile",
             "preference",
             "start_up_s",
             "target_utilisation",
+            "idle_after_s",
+            "activation_rps",
         ):
             getattr(table, name)[row] = getattr(spec, name)
         table.failure_threshold[row] = spec.fallback.failure_threshold
@@ -364,8 +372,10 @@ class Engine:
         covers = table.sync_period_s[rows]
         self._fine.write(rows, now, rate, covers)
         self._coarse.write(rows, now, rate, covers)
-        busy = missing | (rate > 0) | np.isinf(table.busy_until_s[rows])
-        table.busy_until_s[rows] = np.where(busy, now + IDLE_S, table.busy_until_s[rows])
+        # the threshold is in requests/s: it has no meaning for a service without request rates
+        threshold = np.where(table.has_rate[rows], table.activation_rps[rows], 0.0)
+        busy = missing | (rate > threshold) | np.isinf(table.busy_until_s[rows])
+        table.busy_until_s[rows] = np.where(busy, now + table.idle_after_s[rows], table.busy_until_s[rows])
 
     def _watch_objective(self, rows: IntArray, samples: Samples, elapsed: FloatArray) -> None:
         known = np.isfinite(samples.latency_ms) & np.isfinite(self._table.slo_latency_ms[rows])
@@ -395,6 +405,8 @@ class Engine:
             target_utilisation=table.target_utilisation[rows],
             samples=samples,
             make_features=self._feature_maker(rows, now, samples, rate, load, capacity),
+            make_loads=self._load_maker(rows, now, capacity),
+            make_setting=self._setting_maker(rows, capacity),
         )
 
     def _formula(self, rows: IntArray, samples: Samples, load: FloatArray) -> FloatArray:
@@ -417,7 +429,7 @@ class Engine:
         rate: FloatArray,
         load: FloatArray,
         capacity: FloatArray,
-    ) -> Callable[[IntArray], tuple[FloatArray, BoolArray]]:
+    ) -> MakeFeatures:
         table = self._table
         # taken now: features may be asked for after this very decision was recorded
         since_up, since_down = now - table.last_up_s[rows], now - table.last_down_s[rows]
@@ -458,6 +470,29 @@ class Engine:
                 preference=table.preference[picked],
             )
             return obs.features(inputs)
+
+        return make
+
+    def _load_maker(self, rows: IntArray, now: FloatArray, capacity: FloatArray) -> MakeLoads:
+        def make(index: IntArray, step_s: float, bins: int, ago_s: float) -> FloatArray:
+            history = self._fine if step_s == obs.FINE_STEP_S else self._coarse
+            scale = capacity[index].astype(np.float32)
+            return history.window(rows[index], now[index], bins, ago_s) / scale[:, None]
+
+        return make
+
+    def _setting_maker(self, rows: IntArray, capacity: FloatArray) -> MakeSetting:
+        table, behavior = self._table, self._behavior
+
+        def make(index: IntArray, name: str) -> FloatArray:
+            picked = rows[index]
+            if name == "capacity_rps":
+                return np.where(table.has_rate[picked], capacity[index], np.nan)
+            if name == "tolerance_up":
+                return behavior.up.tolerance[picked].copy()
+            if name == "tolerance_down":
+                return behavior.down.tolerance[picked].copy()
+            return np.asarray(getattr(table, name)[picked], dtype=np.float64)
 
         return make
 
@@ -515,7 +550,7 @@ class Engine:
             slo_in_danger=view.slo_in_danger,
             unfamiliar=unfamiliar & view.usable,
             idle=view.now_s >= table.busy_until_s[rows],
-            wake_replicas=_wake(view),
+            wake_replicas=_wake(view, table.activation_rps[rows]),
             min_replicas=table.min_replicas[rows],
             max_replicas=table.max_replicas[rows],
         )
@@ -545,11 +580,12 @@ class Engine:
         table, rows = self._table, view.rows
         kinds = [self._policies[index] for index in table.policy[rows]]
         network = np.array([policy.type != "HPA" for policy in kinds], dtype=bool)
+        needs_capacity = np.array([getattr(policy, "needs_capacity", True) for policy in kinds], dtype=bool)
         absent = np.array([isinstance(policy, UnavailablePolicy) for policy in kinds], dtype=bool)
         silent = ~np.isfinite(recommended)
         code = np.zeros(len(view), dtype=np.int64)
         code[silent & network] = INVALID_ACTION
-        code[network & ~view.capacity_known] = CAPACITY_UNKNOWN
+        code[network & needs_capacity & ~view.capacity_known] = CAPACITY_UNKNOWN
         code[absent] = POLICY_UNAVAILABLE
         waiting = ~view.usable & (view.failures < table.failure_threshold[rows])
         code[~view.usable] = METRICS_UNAVAILABLE
@@ -577,11 +613,11 @@ def _masked(bins: FloatArray, lead_bins: IntArray) -> FloatArray:
     return np.where(ahead, bins, np.float32(np.nan))
 
 
-def _wake(view: View) -> IntArray:
+def _wake(view: View, activation_rps: FloatArray) -> IntArray:
     """Replicas for a service at zero: enough for its load at the target utilisation, else none."""
     with np.errstate(invalid="ignore"):
         needed = np.ceil(view.load / view.target_utilisation)
-    waking = view.usable & (np.nan_to_num(view.samples.request_rate) > 0)
+    waking = view.usable & (np.nan_to_num(view.samples.request_rate) > activation_rps)
     replicas = np.clip(np.nan_to_num(needed, nan=1.0), 1.0, MAX_REPLICAS)
     return np.where(waking, replicas, 0.0).astype(np.int64)
 

@@ -256,7 +256,8 @@ def _spread(raw: FloatArray, moves: FloatArray) -> None:
         recent = moves[:, -round(span / FINE_STEP_S) - 1 :]
         known = ~np.isnan(recent)
         count = known.sum(axis=1)
-        filled = np.where(known, recent, np.float32(0.0))
+        # in float32 the difference of two means would leave a deviation of 1e-4 where there is none
+        filled = np.where(known, recent, np.float32(0.0)).astype(np.float64)
         mean = filled.sum(axis=1) / np.maximum(count, 1)
         square = (filled**2).sum(axis=1) / np.maximum(count, 1)
         deviation = np.sqrt(np.maximum(square - mean**2, 0.0))

@@ -1,7 +1,8 @@
 """Pools that share one traffic: how replicas are split and how route weights follow them.
 
 Formulas for one service at a time: cheapest pool first inside its weight band, and weights
-proportional to ready replicas, as integers by largest remainder.
+proportional to ready replicas, as integers by largest remainder. `guard_weights` is the last word on the
+weights that a policy asks for, for N services at once.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
+from controller.core.samples import BoolArray, FloatArray, IntArray
 from controller.core.spec import Pool
 
 WEIGHT_TOTAL = 100
@@ -76,3 +80,87 @@ def largest_remainder(shares: Sequence[float], total: int) -> list[int]:
     for i in order[: total - sum(result)]:
         result[i] += 1
     return result
+
+
+def guard_weights(
+    asked: FloatArray,
+    current: IntArray,
+    ready: IntArray | FloatArray,
+    min_weight: IntArray,
+    max_weight: IntArray,
+    max_step: IntArray | int = WEIGHT_TOTAL,
+) -> IntArray:
+    """The integer weights `[N, P]` nearest to those asked for that keep the rules; each row sums to 100.
+
+    asked: non-negative shares `[N, P]` of any sum; a row with a value that is not finite, or that asks
+    nothing of any ready pool, asks for the current weights. current, min_weight, max_weight: int `[N, P]`.
+    ready: replicas `[N, P]`; an absent pool has none. max_step: largest change of a weight, int or `[N]`.
+
+    In this order, the first being the last to give way:
+    1. a pool with no ready replica gets nothing, at once; where no pool is ready, weights stay as they are;
+    2. minWeight and maxWeight of the pools that are ready; a weight that is outside comes back by steps;
+    3. no weight moves by more than `max_step`, but as far as 1 and 2 need it.
+
+    Nearest is in the Euclidean sense, after the asked shares of the ready pools were scaled to 100.
+    """
+    serving = np.asarray(ready) > 0
+    lowest, highest = _weight_bounds(current, serving, min_weight, max_weight, max_step)
+    wanted = _wanted(np.asarray(asked, dtype=np.float64), current, serving)
+    rounded = _rounded(_projected(wanted, lowest, highest), highest)
+    anybody = np.asarray(serving.any(axis=1))[:, None]
+    return np.where(anybody, rounded, current).astype(np.int64)
+
+
+def _weight_bounds(
+    current: IntArray,
+    serving: BoolArray,
+    min_weight: IntArray,
+    max_weight: IntArray,
+    max_step: IntArray | int,
+) -> tuple[FloatArray, FloatArray]:
+    """(lowest, highest) weights; where none could keep the rules they give way, steps first, by the least."""
+    step = np.asarray(max_step, dtype=np.int64).reshape(-1, 1)
+    low, high = np.where(serving, min_weight, 0), np.where(serving, max_weight, 0)
+    nearest, farthest = current - step, current + step
+    lowest = np.where(serving, np.clip(low, nearest, farthest), 0).astype(np.float64)
+    highest = np.where(serving, np.clip(high, nearest, farthest), 0).astype(np.float64)
+    for wider in (high, np.where(serving, WEIGHT_TOTAL, 0)):
+        short = highest.sum(axis=1, keepdims=True) < WEIGHT_TOTAL
+        highest = np.where(short, _projected(highest, highest, np.maximum(wider, highest)), highest)
+    for wider in (low, np.zeros_like(low)):
+        long = lowest.sum(axis=1, keepdims=True) > WEIGHT_TOTAL
+        lowest = np.where(long, _projected(lowest, np.minimum(wider, lowest), lowest), lowest)
+    return lowest, highest
+
+
+def _wanted(asked: FloatArray, current: IntArray, serving: BoolArray) -> FloatArray:
+    said = np.isfinite(asked).all(axis=1, keepdims=True)
+    shares = np.where(said & serving, np.maximum(np.nan_to_num(asked), 0.0), 0.0)
+    for otherwise in (np.where(serving, current, 0), serving):
+        silent = shares.sum(axis=1, keepdims=True) <= 0.0
+        shares = np.where(silent, otherwise, shares)
+    return np.asarray(shares * WEIGHT_TOTAL / np.maximum(shares.sum(axis=1, keepdims=True), 1e-300))
+
+
+def _projected(wanted: FloatArray, lowest: FloatArray, highest: FloatArray) -> FloatArray:
+    """The point of the box that sums to the total nearest to `wanted`: clip(wanted + shift), the shift found
+    exactly between the two of its break points where the sum passes the total."""
+    shifts = np.sort(np.concatenate([lowest - wanted, highest - wanted], axis=1), axis=1)
+    sums = np.clip(wanted[:, None, :] + shifts[:, :, None], lowest[:, None, :], highest[:, None, :]).sum(
+        axis=2
+    )
+    after = np.clip((sums < WEIGHT_TOTAL).sum(axis=1), 1, shifts.shape[1] - 1)[:, None]
+    left, right = np.take_along_axis(shifts, after - 1, axis=1), np.take_along_axis(shifts, after, axis=1)
+    below, above = np.take_along_axis(sums, after - 1, axis=1), np.take_along_axis(sums, after, axis=1)
+    part = np.where(above > below, (WEIGHT_TOTAL - below) / np.maximum(above - below, 1e-300), 0.0)
+    shift = left + np.clip(part, 0.0, 1.0) * (right - left)
+    return np.asarray(np.clip(wanted + shift, lowest, highest))
+
+
+def _rounded(exact: FloatArray, highest: FloatArray) -> IntArray:
+    """Integers that sum to the total: rounded down, then the largest remainders up, none above its bound."""
+    whole = np.floor(exact + 1e-9).astype(np.int64)
+    remainder = np.where(whole < highest, exact - whole, -1.0)
+    missing = WEIGHT_TOTAL - whole.sum(axis=1, keepdims=True)
+    rank = np.argsort(np.argsort(-remainder, axis=1, kind="stable"), axis=1, kind="stable")
+    return np.asarray(whole + (rank < missing))

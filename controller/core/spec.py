@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 MAX_STABILIZATION_WINDOW_S = 3600
 MAX_POLICY_PERIOD_S = 1800
+
+DEFAULT_IDLE_AFTER_S = 300.0
+DEFAULT_ACTIVATION_RPS = 0.0
+
+PolicyType = Literal["RL", "HPA", "Forecast", "Formula"]
+POLICY_TYPES = get_args(PolicyType)
 
 
 class SpecError(ValueError):
@@ -163,6 +169,8 @@ class ServiceSpec:
 
     Units: seconds, milliseconds, requests/s for each replica, ratios in 0..1.
     `capacity_rps` NaN: estimated online. `slo_latency_ms` NaN: no latency objective.
+    `idle_after_s` and `activation_rps` matter where min_replicas is 0: the last replica goes once no
+    reading of that many seconds was above the threshold, and the first comes with one above it.
     """
 
     min_replicas: int = 1
@@ -174,7 +182,9 @@ class ServiceSpec:
     capacity_rps: float = math.nan
     start_up_s: float = 60.0
     target_utilisation: float = 0.7
-    policy_type: Literal["RL", "HPA", "Forecast"] = "RL"
+    policy_type: PolicyType = "RL"
+    idle_after_s: float = DEFAULT_IDLE_AFTER_S
+    activation_rps: float = DEFAULT_ACTIVATION_RPS
     behavior: Behavior = field(default_factory=Behavior)
     fallback: Fallback = field(default_factory=Fallback)
     pools: tuple[Pool, ...] = ()
@@ -215,10 +225,22 @@ class ServiceSpec:
             "greater than 0 and at most 1 (100 %)",
         )
         _require(
-            self.policy_type in ("RL", "HPA", "Forecast"),
+            self.policy_type in POLICY_TYPES,
             "policy.type",
             self.policy_type,
-            "RL, HPA or Forecast",
+            "RL, HPA, Forecast or Formula",
+        )
+        _require(
+            math.isfinite(self.idle_after_s) and self.idle_after_s >= 0,
+            "idleAfterSeconds",
+            self.idle_after_s,
+            "0 or more",
+        )
+        _require(
+            math.isfinite(self.activation_rps) and self.activation_rps >= 0,
+            "activationRequestsPerSecond",
+            self.activation_rps,
+            "0 or more",
         )
         names = [pool.name for pool in self.pools]
         _require(len(set(names)) == len(names), "backends.name", names, "unique")

@@ -15,6 +15,13 @@ from tests.api.samples import DESIGN, POOLS, SMALLEST, WEB, changed, manifest
 
 Json = dict[str, Any]
 
+
+def formula(name: str | None, **parameters: Any) -> Json:
+    """The smallest spec with a formula; without a name, with parameters alone."""
+    named = {} if name is None else {"name": name}
+    return changed(SMALLEST, "policy", {"type": "Formula", "formula": {**named, **parameters}})
+
+
 ACCEPTED: dict[str, Json] = {
     "the smallest": SMALLEST,
     "the design's, with a target": DESIGN,
@@ -65,6 +72,33 @@ ACCEPTED: dict[str, Json] = {
     ),
     "the HPA's formula": changed(SMALLEST, "policy.type", "HPA"),
     "the forecast": changed(SMALLEST, "policy.type", "Forecast"),
+    "each formula by its name": formula("SeasonalNaive"),
+    "KEDA with all that it takes": formula(
+        "KEDA", requestsPerReplica="12.5", activationRequestsPerSecond="0", cooldownSeconds=0
+    ),
+    "Knative with all that it takes": formula(
+        "Knative",
+        metric="concurrency",
+        target="500m",
+        stableWindowSeconds=1800,
+        panicWindowPercentage=100,
+        panicThresholdPercentage=110,
+        maxScaleUpRate="10",
+        maxScaleDownRate="1.5",
+        scaleToZeroGraceSeconds=0,
+    ),
+    "Holt-Winters with all that it takes": formula(
+        "HoltWinters", alpha="0", beta="1.0", gamma="250m", seasonSeconds=3600
+    ),
+    "the naive forecast with all that it takes": formula(
+        "SeasonalNaive", seasonSeconds=86400, levelWindowSeconds=60
+    ),
+    "the moving maximum with all that it takes": formula(
+        "MovingMaximum", windowSeconds=86400, averagingSeconds=60, percentile="99.5", halfLifeSeconds=43200
+    ),
+    "Erlang C with all that it takes": formula(
+        "ErlangC", waitProbability="0.000000001", requestsAtOnce=8, loadWindowSeconds=15
+    ),
     "Shadow": changed(SMALLEST, "mode", "Shadow"),
     "Paused": changed(SMALLEST, "mode", "Paused"),
     "Hold": changed(SMALLEST, "fallback.behavior", "Hold"),
@@ -194,6 +228,75 @@ REFUSED: dict[str, tuple[Json, str]] = {
         "sha256",
     ),
     "unknown policy type": (changed(SMALLEST, "policy.type", "Magic"), "type"),
+    "type Formula without a formula": (
+        changed(SMALLEST, "policy.type", "Formula"),
+        "policy type Formula needs formula, such as {name: KEDA}",
+    ),
+    "a formula under another type": (
+        changed(SMALLEST, "policy", {"type": "HPA", "formula": {"name": "KEDA"}}),
+        "formula is for policy type Formula only",
+    ),
+    "a formula without a name": (formula(None, alpha="0.5"), "name"),
+    "an unknown formula": (formula("Magic"), "name"),
+    "KEDA's parameter with another formula": (
+        formula("ErlangC", cooldownSeconds=60),
+        "requestsPerReplica, activationRequestsPerSecond and cooldownSeconds are parameters of KEDA only",
+    ),
+    "Knative's parameter with another formula": (
+        formula("KEDA", target="3"),
+        "maxScaleUpRate, maxScaleDownRate and scaleToZeroGraceSeconds are parameters of Knative only",
+    ),
+    "Holt-Winters' parameter with another formula": (
+        formula("SeasonalNaive", alpha="0.5"),
+        "alpha, beta and gamma are parameters of HoltWinters only",
+    ),
+    "a season with a formula that has none": (
+        formula("MovingMaximum", seasonSeconds=3600),
+        "seasonSeconds is a parameter of HoltWinters and SeasonalNaive only",
+    ),
+    "the naive forecast's parameter with another formula": (
+        formula("HoltWinters", levelWindowSeconds=600),
+        "levelWindowSeconds is a parameter of SeasonalNaive only",
+    ),
+    "the moving maximum's parameter with another formula": (
+        formula("Knative", percentile=95),
+        "percentile and halfLifeSeconds are parameters of MovingMaximum only",
+    ),
+    "Erlang C's parameter with another formula": (
+        formula("MovingMaximum", requestsAtOnce=2),
+        "waitProbability, requestsAtOnce and loadWindowSeconds are parameters of ErlangC only",
+    ),
+    "concurrency without a target": (
+        formula("Knative", metric="concurrency"),
+        "metric concurrency needs target",
+    ),
+    "an average of a minute and a half": (
+        formula("MovingMaximum", averagingSeconds=90),
+        "averagingSeconds must be a multiple of 60",
+    ),
+    "a window below its averages": (
+        formula("MovingMaximum", windowSeconds=240),
+        "windowSeconds (3600 by default) must be at least averagingSeconds (300 by default)",
+    ),
+    "a percentile of a hundred": (
+        formula("MovingMaximum", percentile=100),
+        'percentile must be greater than 0 and less than 100, such as 98 or "99.5"',
+    ),
+    "a smoothing above 1": (formula("HoltWinters", alpha="1.01"), "must be a decimal from 0 to 1 in quotes"),
+    "a probability of 1": (
+        formula("ErlangC", waitProbability="1.0"),
+        "must be a decimal greater than 0 and less than 1 in quotes",
+    ),
+    "a scale-down rate of 1": (
+        formula("Knative", maxScaleDownRate="1.0"),
+        "must be a decimal greater than 1 in quotes",
+    ),
+    "a week's season": (formula("SeasonalNaive", seasonSeconds=604800), "seasonSeconds"),
+    "requests per replica as a number": (formula("KEDA", requestsPerReplica=20), "requestsPerReplica"),
+    "no requests per replica": (
+        formula("KEDA", requestsPerReplica="0"),
+        "must be a decimal greater than 0 in quotes",
+    ),
     "Static without replicas": (
         changed(SMALLEST, "fallback.behavior", "Static"),
         "behavior Static needs replicas",
@@ -330,6 +433,28 @@ BACKEND = st.fixed_dictionaries(
 DECIMALS = st.from_regex(r"\A-?[0-9]{0,3}\.?[0-9]{0,2}m?\n?\Z") | st.sampled_from(
     ["0", "0.0m", "1e3", "NaN", "٣"]
 )
+FORMULA_FIELD = {
+    "formula": st.fixed_dictionaries(
+        {
+            "name": st.sampled_from(
+                ["KEDA", "Knative", "HoltWinters", "SeasonalNaive", "MovingMaximum", "ErlangC"]
+            )
+        },
+        optional={
+            "requestsPerReplica": DECIMALS,
+            "activationRequestsPerSecond": DECIMALS,
+            "metric": st.sampled_from(["rps", "concurrency"]),
+            "target": DECIMALS,
+            "maxScaleUpRate": DECIMALS,
+            "alpha": DECIMALS,
+            "seasonSeconds": st.sampled_from([60, 3600, 86400]),
+            "windowSeconds": st.integers(50, 400),
+            "averagingSeconds": st.integers(1, 6).map(lambda minutes: 60 * minutes) | st.just(90),
+            "percentile": st.integers(-1, 101) | DECIMALS,
+            "waitProbability": DECIMALS,
+        },
+    )
+}
 SPEC = st.fixed_dictionaries(
     {},
     optional={
@@ -350,6 +475,9 @@ SPEC = st.fixed_dictionaries(
                     }
                 ),
             },
+        ),
+        "policy": st.fixed_dictionaries(
+            {"type": st.sampled_from(["Formula", "HPA"])}, optional=FORMULA_FIELD
         ),
         "fallback": st.fixed_dictionaries(
             {}, optional={"behavior": st.sampled_from(["HPA", "Hold", "Static"]), "replicas": REPLICAS}

@@ -9,9 +9,20 @@ import pytest
 
 from controller.api.convert import backend_service, scale_targets, target_label, to_service_spec, total_bounds
 from controller.api.decimals import format_decimal, parse_decimal
-from controller.api.types import RLScalerSpec
+from controller.api.formula import Formula, to_formula
+from controller.api.rules import PARAMETERS
+from controller.api.types import Policy, RLScalerSpec
 from controller.api.validation import InvalidSpec, parse_spec
+from controller.core import FORMULAS, FormulaPolicy
 from controller.core import spec as core
+from controller.core.formulas import (
+    ErlangCPolicy,
+    HoltWintersPolicy,
+    KedaPolicy,
+    KnativePolicy,
+    MovingMaximumPolicy,
+    SeasonalNaivePolicy,
+)
 from tests.api.samples import DESIGN, POOLS, SMALLEST, changed
 
 
@@ -34,6 +45,21 @@ def test_the_designs_spec_arrives_in_the_cores_units() -> None:
         ("objective.startUpSeconds", 0, "start_up_s", 0.0),
         ("objective.capacityPerReplica", "1500m", "capacity_rps", 1.5),
         ("policy.type", "HPA", "policy_type", "HPA"),
+        ("policy", {"type": "Formula", "formula": {"name": "ErlangC"}}, "policy_type", "Formula"),
+        ("policy", {"type": "Formula", "formula": {"name": "ErlangC"}}, "idle_after_s", 300.0),
+        ("policy", {"type": "Formula", "formula": {"name": "Knative"}}, "idle_after_s", 90.0),
+        (
+            "policy",
+            {"type": "Formula", "formula": {"name": "KEDA", "cooldownSeconds": 45}},
+            "idle_after_s",
+            45.0,
+        ),
+        (
+            "policy",
+            {"type": "Formula", "formula": {"name": "KEDA", "activationRequestsPerSecond": "500m"}},
+            "activation_rps",
+            0.5,
+        ),
         ("fallback", {"behavior": "Static", "replicas": 7}, "fallback", core.Fallback(3, "Static", 7)),
     ],
     ids=lambda value: str(value)[:40],
@@ -42,6 +68,74 @@ def test_each_field_arrives(path: str, value: Any, field: str, expected: Any) ->
     assert getattr(to_service_spec(parse_spec(changed(DESIGN, path, value))), field) == pytest.approx(
         expected
     )
+
+
+@pytest.mark.parametrize(
+    ("formula", "policy"),
+    [
+        ({"name": "KEDA", "requestsPerReplica": "12.5"}, KedaPolicy(12.5)),
+        (
+            {"name": "KEDA", "activationRequestsPerSecond": "1500m", "cooldownSeconds": 60},
+            KedaPolicy(None, 1.5, 60.0),
+        ),
+        (
+            {
+                "name": "Knative",
+                "metric": "concurrency",
+                "target": "7",
+                "stableWindowSeconds": 120,
+                "panicWindowPercentage": 20,
+                "panicThresholdPercentage": 150,
+                "maxScaleUpRate": "10",
+                "maxScaleDownRate": "3",
+                "scaleToZeroGraceSeconds": 5,
+            },
+            KnativePolicy("concurrency", 7.0, 120.0, 20.0, 150.0, 10.0, 3.0, 5.0),
+        ),
+        (
+            {"name": "HoltWinters", "alpha": "1", "beta": "0", "gamma": "250m", "seasonSeconds": 3600},
+            HoltWintersPolicy(1.0, 0.0, 0.25, 3600.0),
+        ),
+        (
+            {"name": "SeasonalNaive", "seasonSeconds": 3600, "levelWindowSeconds": 300},
+            SeasonalNaivePolicy(3600.0, 300.0),
+        ),
+        (
+            {
+                "name": "MovingMaximum",
+                "windowSeconds": 7200,
+                "averagingSeconds": 60,
+                "percentile": "99.5",
+                "halfLifeSeconds": 600,
+            },
+            MovingMaximumPolicy(7200.0, 60.0, 99.5, 600.0),
+        ),
+        (
+            {"name": "ErlangC", "waitProbability": "0.001", "requestsAtOnce": 4, "loadWindowSeconds": 60},
+            ErlangCPolicy(0.001, 4, 60.0),
+        ),
+        *[({"name": name}, policy()) for name, policy in FORMULAS.items()],
+    ],
+    ids=str,
+)
+def test_each_formula_arrives_with_its_parameters(formula: Any, policy: FormulaPolicy) -> None:
+    assert to_formula(Formula.model_validate(formula)) == policy
+
+
+def test_every_parameter_belongs_to_a_formula_and_reaches_the_core() -> None:
+    listed = [parameter for parameters in PARAMETERS.values() for parameter in parameters]
+    assert sorted(listed) == sorted(set(Formula.model_fields) - {"name"})
+    for names, parameters in PARAMETERS.items():
+        assert set(names) <= set(FORMULAS)
+        assert len(parameters) == len(set(parameters))
+
+
+def test_what_only_the_core_refuses_of_a_formula_is_said_with_the_field() -> None:
+    formula = Formula.model_construct(**{**dict(Formula(name="KEDA")), "cooldown_seconds": 7200})
+    policy = Policy.model_construct(type="Formula", formula=formula, given_artifact=None)
+    unchecked = parse_spec(SMALLEST).model_copy(update={"policy": policy})
+    with pytest.raises(InvalidSpec, match=r"spec\.policy\.formula\.cooldownSeconds: Invalid value: 7200"):
+        to_service_spec(unchecked)
 
 
 def test_without_capacity_or_slo_the_core_sees_that_they_are_missing() -> None:

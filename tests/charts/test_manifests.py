@@ -95,7 +95,7 @@ def test_the_queries_of_every_rlscaler_can_be_filled_in(item: Json) -> None:
 def test_the_samples_show_each_way_of_use() -> None:
     specs = [RLScalerSpec.model_validate(item["spec"]) for _, item in RLSCALERS]
     assert {spec.mode for spec in specs} >= {"Active", "Shadow"}
-    assert {spec.policy.type for spec in specs} == {"RL", "HPA"}
+    assert {spec.policy.type for spec in specs} == {"RL", "HPA", "Formula"}
     assert any(spec.metrics.preset == "custom" for spec in specs)
     assert any(spec.backends and spec.routes for spec in specs)
 

@@ -204,3 +204,18 @@ def test_the_policy_that_comes_with_the_operator_decides(
     assert policy["digest"] in loaded["message"]
     traffic.set(ns.name, "learned", rate=95.0)
     eventually(lambda: 10 <= ns.replicas("learned") <= 20)
+
+
+def test_another_systems_formula_decides_and_status_names_it(
+    operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
+) -> None:
+    ns = shared_namespace
+    keda = {"type": "Formula", "formula": {"name": "KEDA", "requestsPerReplica": "4"}}
+    start(ns, traffic, "formula", rate=12.0, replicas=3, policy=keda)
+    ready = ns.wait_condition("formula", "PolicyReady", "True")
+    assert ready["message"] == "KEDA is a formula; there is nothing to load"
+    assert ns.status("formula")["policy"] == {"type": "Formula", "name": "KEDA"}
+    traffic.set(ns.name, "formula", rate=40.0)
+    ns.wait_replicas("formula", 9, 10, 11)
+    ns.patch_spec("formula", policy={"type": "HPA", "formula": None})
+    eventually(lambda: ns.status("formula")["policy"] == {"type": "HPA", "name": "hpa"})

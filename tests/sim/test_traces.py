@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sim.errors import TraceError
-from sim.traces import Trace, load_trace
+from sim.traces import Jobs, Trace, load_jobs, load_trace
 
 
 def write(path: Path, text: str) -> Path:
@@ -44,8 +44,8 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, hourly, name):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("time,rate\n0,1\n1,1\n", "1: header 'time,rate' is not allowed", id="wrong header"),
-        pytest.param("", "1: header '' is not allowed", id="empty file"),
+        pytest.param("hello\nworld\n", "1: 'hello' begins no known format; known are csv", id="no format"),
+        pytest.param("", "is empty", id="empty file"),
         pytest.param("timestamp_s,requests_per_s\n0,1\n", "1 rows are not enough", id="one row"),
         pytest.param(
             "timestamp_s,requests_per_s\n0,1\n60,-2\n", "3: requests_per_s '-2'", id="negative rate"
@@ -65,6 +65,14 @@ def test_a_bad_file_is_refused_with_its_line_and_what_is_allowed(tmp_path, text,
     with pytest.raises(TraceError, match=r"bad\.csv") as refused:
         load_trace(path)
     assert message in str(refused.value)
+
+
+def test_a_wrong_header_is_refused_where_the_format_is_said(tmp_path):
+    path = write(tmp_path / "bad.csv", "time,rate\n0,1\n1,1\n")
+    with pytest.raises(
+        TraceError, match="1: header 'time,rate' is not allowed, must be timestamp_s,requests_per_s"
+    ):
+        load_trace(path, format="csv")
 
 
 def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path):
@@ -130,6 +138,55 @@ def test_scaling_puts_the_peak_at_the_replicas_asked_for(hourly):
 def test_a_trace_made_of_bad_arrays_is_refused(times, rates, message):
     with pytest.raises(TraceError, match=message):
         Trace(np.array(times), np.array(rates))
+
+
+def test_gaps_are_listed_and_interpolated_never_zero():
+    trace = Trace(np.array([0.0, 60.0, 120.0, 600.0, 660.0]), np.array([4.0, 4.0, 4.0, 8.0, 8.0]))
+    assert trace.gaps == [(180.0, 600.0)]
+    assert trace.at(360.0) == pytest.approx(6.0)
+    assert trace.resample(60.0).rate_rps.min() == 4.0
+    assert Trace(np.arange(5) * 60.0, np.ones(5)).gaps == []
+
+
+def test_a_window_keeps_unit_notes_and_the_clock():
+    trace = Trace(np.arange(10) * 60.0, np.ones(10), "t", "jobs/s", 1_000_000.0, ("two lines were left out",))
+    cut = trace.window(120.0, 180.0)
+    assert (cut.unit, cut.origin_s, cut.notes) == ("jobs/s", 1_000_120.0, trace.notes)
+    assert trace.resample(30.0).unit == "jobs/s"
+
+
+def test_jobs_are_sorted_and_become_arrivals():
+    jobs = Jobs([130.0, 10.0, 70.0, 71.0], [5.0, np.nan, 1.0, 2.0], [0.5] * 4, [0.1] * 4, [1, 3, 1, 1])
+    assert jobs.submit_s.tolist() == [10.0, 70.0, 71.0, 130.0]
+    assert jobs.instances.tolist() == [3, 1, 1, 1]
+    assert np.isnan(jobs.duration_s[0])
+    arrivals = jobs.arrivals(60.0)
+    assert arrivals.times_s.tolist() == [0.0, 60.0, 120.0]
+    assert (arrivals.rate_rps * 60).tolist() == [1.0, 2.0, 1.0]
+    assert (jobs.arrivals(60.0, each_instance=True).rate_rps * 60).tolist() == [3.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["jobs.csv", "jobs.csv.gz"])
+def test_jobs_that_are_saved_are_the_jobs_that_are_loaded(tmp_path, name):
+    jobs = Jobs([1.0, 2.5], [np.nan, 3.0], [0.5, 0.25], [np.nan, 0.125], [2, 1])
+    jobs.save(tmp_path / name)
+    read = load_jobs(tmp_path / name)
+    for field in ("submit_s", "duration_s", "cpu", "memory", "instances"):
+        assert np.array_equal(getattr(read, field), getattr(jobs, field), equal_nan=True), field
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (([], [], [], []), "no jobs at all"),
+        (([1.0], [1.0, 2.0], [1.0], [1.0]), r"duration_s \(2,\) must be as long as submit_s \(1\)"),
+        (([np.nan], [1.0], [1.0], [1.0]), r"submit_s\[0\]"),
+        (([1.0], [-1.0], [1.0], [1.0]), r"duration_s\[0\]"),
+    ],
+)
+def test_jobs_made_of_bad_arrays_are_refused(arrays, message):
+    with pytest.raises(TraceError, match=message):
+        Jobs(*arrays)
 
 
 @pytest.mark.skipif(
