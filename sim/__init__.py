@@ -4,3 +4,7 @@
 `sim.physics` is the service underneath both (and under the cluster twin). Nothing here imports the
 operator.
 """
+
+from sim.codecache import keep_code_by_sources
+
+keep_code_by_sources()

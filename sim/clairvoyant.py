@@ -6,9 +6,11 @@ removed its draining. A share `v` of the trace's requests violating costs `v * p
 step. Plans for a sweep of penalties, *executed in the simulator* with its noise, backlog and start-up times
 (`sim.replay.replay_clairvoyant`), draw the frontier of cost over violations that nobody is known to beat.
 
-It is a bound, not a policy: it knows the rates, and obeys no guard. It is not proven to be the lowest: it
-does not know the Poisson noise, and plans with the stationary formula of `sim.physics`, while backlog is
-carried over only in the execution. Between two of its points, interpolate in (violation, cost).
+It is a bound, not a policy: it knows the rates, and obeys no guard. It is not proven to be the lowest. It
+plans with the stationary wait of `sim.latency` (any balancer; constant service times) at replicas of mean
+capacity, so it does not know: backlog, which only the execution carries over; chance in arrivals, in
+capacities and in start-up times (it allows for slow starts and readiness probes); faults, cold replicas and
+retries. Between two of its points, interpolate in (violation, cost).
 """
 
 from __future__ import annotations
@@ -22,7 +24,16 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.errors import require
-from sim.physics import RHO_MAX, ServiceParams, scalar
+from sim.latency import (
+    POOLED,
+    RHO_MAX,
+    balanced_decay_per_s,
+    balanced_wait,
+    wait_decay_per_s,
+    wait_exponent,
+    workers_of,
+)
+from sim.physics import ServiceParams, scalar
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
@@ -51,18 +62,27 @@ class Problem:
     def start_up_steps(self) -> int:
         """Control steps from asking for a replica until nearly every one serves (1.3 sigma)."""
         slow = scalar(self.params.start_up_s) * math.exp(1.3 * scalar(self.params.start_up_spread))
-        return math.ceil(slow / self.sync_period_s)
+        return math.ceil((slow + scalar(self.params.readiness_period_s)) / self.sync_period_s)
 
     def violations(self) -> FloatArray:
         """Share of the trace's requests that violate in step t at r replicas, `[T, R]`."""
         counts = np.arange(self.min_replicas, self.max_replicas + 1, dtype=np.float64)
+        base_s, slo_s = (
+            scalar(each) / 1000.0 for each in (self.params.base_latency_ms, self.params.slo_latency_ms)
+        )
         late = _violations(
             self.rates_rps,
-            counts,
-            scalar(self.params.capacity_rps),
-            scalar(self.params.base_latency_ms),
-            scalar(self.params.slo_latency_ms),
-            scalar(self.params.burstiness),
+            counts * scalar(self.params.capacity_rps),
+            _waits(
+                counts,
+                scalar(self.params.balancer),
+                scalar(self.params.proxies),
+                scalar(self.params.pooling),
+                scalar(self.params.burstiness),
+                scalar(self.params.capacity_rps),
+                base_s,
+            ),
+            slo_s - base_s,
         )
         return np.asarray(late / max(float(self.rates_rps.sum()), 1e-9))
 
@@ -97,23 +117,39 @@ def _ahead(ready: IntArray, steps: int) -> IntArray:
 
 
 @nb.njit(cache=True)
-def _violations(rates, counts, capacity, base_ms, slo_ms, burstiness):  # type: ignore[no-untyped-def]
+def _waits(counts, balancer, proxies, pooling, burstiness, capacity, base_s):  # type: ignore[no-untyped-def]
+    """Power of rho that P(W > 0) is, decay at rho 0 (1/s) and imbalance of each count, `[3, R]`."""
+    waits = np.zeros((3, len(counts)))
+    workers = workers_of(capacity, base_s)
+    for k in range(len(counts)):
+        if counts[k] <= 0.0:
+            continue
+        if balancer == POOLED:
+            waits[0, k] = wait_exponent(counts[k])
+            waits[1, k] = wait_decay_per_s(counts[k], 0.0, pooling, burstiness, base_s)
+        else:
+            found = balanced_wait(counts[k], balancer, proxies, workers, burstiness, workers / capacity)
+            waits[0, k], waits[1, k], waits[2, k] = found
+    return waits
+
+
+@nb.njit(cache=True)
+def _violations(rates, capacities, waits, slack_s):  # type: ignore[no-untyped-def]
     steps, moments = rates.shape
-    result = np.zeros((steps, len(counts)))
-    slack = (slo_ms - base_ms) / 1000.0
+    result = np.zeros((steps, len(capacities)))
     for t in range(steps):
-        for k in range(len(counts)):
-            count = counts[k]
-            for m in range(moments):
-                rate = rates[t, m]
-                rho = rate / (capacity * count) if count > 0 else 2.0
+        for m in range(moments):
+            rate = rates[t, m]
+            if rate <= 0.0:
+                continue
+            log_rate = math.log(rate)
+            for k in range(len(capacities)):
+                rho = rate / capacities[k] if capacities[k] > 0.0 else 2.0
                 late = 1.0
-                if rate <= 0.0:
-                    late = 0.0
-                elif rho < RHO_MAX and slack > 0.0:
-                    waits = (math.sqrt(2.0 * (count + 1.0)) - 1.0) * math.log(rho)
-                    decay = math.sqrt(count) * (1.0 - rho) / (burstiness * base_ms / 1000.0)
-                    late = math.exp(waits - decay * slack)
+                if rho < RHO_MAX and slack_s > 0.0:
+                    log_rho = log_rate - math.log(capacities[k])
+                    decay = balanced_decay_per_s(waits[1, k], waits[2, k], rho)
+                    late = math.exp(waits[0, k] * log_rho - decay * slack_s)
                 result[t, k] += rate * late
     return result
 

@@ -42,6 +42,8 @@ import math
 
 import numba as nb
 
+from sim.compiled import counted
+
 RHO_MAX = 0.98
 """Beyond it no stationary wait exists for long: the backlog carries the overload."""
 
@@ -84,7 +86,7 @@ def workers_of(capacity_rps: float, base_s: float) -> float:
     return max(1.0, math.floor(capacity_rps * base_s + 1e-9))
 
 
-@nb.njit(cache=True, error_model="numpy")
+@counted
 def balanced_wait(
     replicas: float, balancer: float, proxies: float, workers: float, burstiness: float, service_s: float
 ) -> tuple[float, float, float]:

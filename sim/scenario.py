@@ -72,6 +72,50 @@ class ScenarioConfig:
     """Window of the rates in the metrics, drawn evenly."""
     scrape_loss: tuple[float, float] = (0.0, 0.02)
     """Probability of a lost scrape, uniform."""
+    arrival_dispersion: tuple[float, float] = (1.0, 1.0)
+    """Variance over mean of a second's arrivals, log-uniform."""
+    pooling: tuple[float, float] = (0.5, 0.5)
+    """How well the load balancer pools replicas, uniform."""
+    service_cv2: tuple[float, float] = (0.0, 0.0)
+    """Squared coefficient of variation of service times, uniform."""
+    retry_share: tuple[float, float] = (0.0, 0.0)
+    """Probability that a failed attempt comes again, uniform."""
+    retry_after_s: tuple[float, float] = (1.0, 1.0)
+    """Mean of the time until then, log-uniform."""
+    readiness_period_s: tuple[float, float] = (0.0, 0.0)
+    """How much later a replica is seen ready, at most; uniform."""
+    cold_share: tuple[float, float] = (1.0, 1.0)
+    """Share of its capacity that a replica begins with, uniform."""
+    warming_s: tuple[float, float] = (60.0, 60.0)
+    """Time constant with which the rest comes, log-uniform."""
+    crashes_per_hour: tuple[float, float] = (0.0, 0.0)
+    """Of a replica, uniform."""
+    node_losses_per_hour: tuple[float, float] = (0.0, 0.0)
+    """Of the service, uniform."""
+    node_share: tuple[float, float] = (0.2, 0.2)
+    """Share of the replicas that a lost node takes, uniform."""
+    slow_per_hour: tuple[float, float] = (0.0, 0.0)
+    """How often a replica becomes slow, uniform."""
+    slow_share: tuple[float, float] = (0.3, 0.3)
+    """What capacity it has then, uniform."""
+    slow_s: tuple[float, float] = (120.0, 120.0)
+    """Mean duration of that, log-uniform."""
+    failing_per_hour: tuple[float, float] = (0.0, 0.0)
+    """How often a replica begins to answer errors, uniform."""
+    failing_s: tuple[float, float] = (60.0, 60.0)
+    """Mean duration of that, log-uniform."""
+    neighbour_per_hour: tuple[float, float] = (0.0, 0.0)
+    """How often noisy neighbours take capacity, uniform."""
+    neighbour_share: tuple[float, float] = (0.3, 0.3)
+    """How much they take, uniform."""
+    neighbour_s: tuple[float, float] = (120.0, 120.0)
+    """Mean duration of that, log-uniform."""
+    metric_lag_s: tuple[float, float] = (0.0, 0.0)
+    """By how much the metrics lag, uniform."""
+    rate_extrapolation: bool = False
+    """Whether rates follow Prometheus' rule of extrapolation where scrapes are missing."""
+    stress_share: float = 1.0
+    """Share of services that have each of these, drawn for each apart; the others are spared it."""
     histories_s: tuple[float, ...] = (0.0, HOUR_S, HOUR_S, 6 * HOUR_S, DAY_S)
     """How much past the observation knows at the start, drawn evenly."""
     rate_period_s: float = 15.0
@@ -95,10 +139,49 @@ class ScenarioConfig:
         for name in _LOG_RANGES:
             low, high = getattr(self, name)
             require(0 < low <= high, name, (low, high), "two positive numbers, ascending")
+        for name in (*_STRESSES, *_STRESS_SHAPES):
+            low, high = getattr(self, name)
+            require(low <= high, name, (low, high), "two numbers, ascending")
+        require(0 <= self.stress_share <= 1, "stress_share", self.stress_share, "in 0..1")
         require(0 <= self.capacity_error < 1, "capacity_error", self.capacity_error, "in 0..1, 1 excluded")
         low, high = self.preference
         require(0 <= low <= high <= 100, "preference", self.preference, "in 0..100, ascending")
         require(self.min_replicas >= 1, "min_replicas", self.min_replicas, "1 or more")
+
+    @classmethod
+    def harsh(cls, **changes: Any) -> ScenarioConfig:
+        """All that can go wrong switched on, each for half of the services; `changes` as in the constructor.
+
+        The ranges are meant to be wide, not typical. Where they have a source: readiness probes run every
+        10 s by Kubernetes' default; crashes and node losses are far more frequent than in production, so that
+        an episode of an hour has some; a lag of 15 to 30 s is one or two scrapes, as federation adds.
+        """
+        stresses: dict[str, Any] = {
+            "arrival_dispersion": (1.0, 20.0),
+            "pooling": (0.3, 0.9),
+            "service_cv2": (0.0, 2.0),
+            "retry_share": (0.0, 0.8),
+            "retry_after_s": (0.1, 10.0),
+            "readiness_period_s": (0.0, 20.0),
+            "cold_share": (0.2, 1.0),
+            "warming_s": (10.0, 300.0),
+            "crashes_per_hour": (0.0, 1.0),
+            "node_losses_per_hour": (0.0, 1.0),
+            "node_share": (0.05, 0.4),
+            "slow_per_hour": (0.0, 1.0),
+            "slow_share": (0.1, 0.7),
+            "slow_s": (30.0, 600.0),
+            "failing_per_hour": (0.0, 0.5),
+            "failing_s": (15.0, 180.0),
+            "neighbour_per_hour": (0.0, 4.0),
+            "neighbour_share": (0.05, 0.5),
+            "neighbour_s": (30.0, 600.0),
+            "metric_lag_s": (0.0, 30.0),
+            "rate_extrapolation": True,
+            "scrape_loss": (0.0, 0.1),
+            "stress_share": 0.5,
+        }
+        return cls(**{**stresses, **changes})
 
 
 _LOG_RANGES = (
@@ -112,6 +195,26 @@ _LOG_RANGES = (
     "timeout_s",
     "target_utilisation",
 )
+
+
+_STRESSES = {
+    "arrival_dispersion": 1.0,
+    "pooling": 0.5,
+    "service_cv2": 0.0,
+    "retry_share": 0.0,
+    "readiness_period_s": 0.0,
+    "cold_share": 1.0,
+    "crashes_per_hour": 0.0,
+    "node_losses_per_hour": 0.0,
+    "slow_per_hour": 0.0,
+    "failing_per_hour": 0.0,
+    "neighbour_per_hour": 0.0,
+    "metric_lag_s": 0.0,
+}
+"""What can trouble a service, and the value at which it doesn't."""
+_STRESS_SHAPES = ("retry_after_s", "warming_s", "node_share", "slow_share", "slow_s", "failing_s",
+                  "neighbour_share", "neighbour_s")  # fmt: skip
+_LOG_STRESSES = ("arrival_dispersion", "retry_after_s", "warming_s", "slow_s", "failing_s", "neighbour_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +296,24 @@ def draw_params(rng: np.random.Generator, config: ScenarioConfig) -> ServicePara
         scrape_phase_s=int(rng.integers(interval_s)),
         scrape_loss=rng.uniform(*config.scrape_loss),
         window_s=max(int(rng.choice(config.windows_s)), 2 * interval_s + 1),
+        rate_extrapolation=float(config.rate_extrapolation),
+        **_draw_stresses(rng, config),
     )
+
+
+def _draw_stresses(rng: np.random.Generator, config: ScenarioConfig) -> dict[str, float]:
+    """What troubles a service. A range of one value takes nothing from `rng`: presets that leave all of this
+    alone draw the same scenarios as ever."""
+    drawn = {}
+    for name in (*_STRESSES, *_STRESS_SHAPES):
+        low, high = getattr(config, name)
+        if low == high:
+            drawn[name] = low
+        elif name in _STRESSES and config.stress_share < 1.0 and rng.random() >= config.stress_share:
+            drawn[name] = _STRESSES[name]
+        else:
+            drawn[name] = _log_uniform(rng, (low, high)) if name in _LOG_STRESSES else rng.uniform(low, high)
+    return drawn
 
 
 def draw_spec(

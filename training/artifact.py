@@ -68,7 +68,7 @@ def export_policy(
             f"{OBSERVATION_SCHEMA.size} features: it was trained with another version; train it again"
         )
     proto = build_graph(policy, head)
-    _set_metadata(proto, metadata(head, provenance, evaluation or {}))
+    set_metadata(proto, metadata(head.schema, provenance, evaluation or {}))
     data = proto.SerializeToString()
     difference = parity(model, head, data, random_observations(PARITY_OBSERVATIONS, seed=0))
     if difference > PARITY_TOLERANCE:
@@ -82,7 +82,11 @@ def export_policy(
 
 def build_graph(policy: ActorCriticPolicy, head: Head) -> onnx.ModelProto:
     """The deterministic actor as ONNX: `observation` `[N, F]` to `action` `[N, A]`, N dynamic."""
-    actor = copy.deepcopy(Actor(policy, head)).to("cpu").eval()
+    return module_graph(copy.deepcopy(Actor(policy, head)).to("cpu").eval())
+
+
+def module_graph(actor: torch.nn.Module) -> onnx.ModelProto:
+    """A module from observations `[N, F]` to actions `[N, A]` as ONNX, N dynamic."""
     example = torch.zeros(2, OBSERVATION_SCHEMA.size)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
@@ -102,7 +106,7 @@ def build_graph(policy: ActorCriticPolicy, head: Head) -> onnx.ModelProto:
     return _bare(program.model_proto)
 
 
-def metadata(head: Head, provenance: Provenance, evaluation: dict[str, Any]) -> dict[str, Any]:
+def metadata(action_schema: str, provenance: Provenance, evaluation: dict[str, Any]) -> dict[str, Any]:
     """What an artifact says of itself; the operator checks the schemas against its own."""
     return {
         "name": provenance.name,
@@ -112,7 +116,7 @@ def metadata(head: Head, provenance: Provenance, evaluation: dict[str, Any]) -> 
             "digest": OBSERVATION_SCHEMA.digest,
             "features": list(OBSERVATION_SCHEMA.names),
         },
-        "action_schema": head.schema,
+        "action_schema": action_schema,
         "preference_range": [0, 100],
         "provenance": {
             "command": provenance.command,
@@ -139,7 +143,7 @@ def add_evaluation(path: Path, evaluation: dict[str, Any]) -> None:
     proto = onnx.load_from_string(path.read_bytes())
     content = read_metadata(path.read_bytes())
     content["evaluation"] = evaluation
-    _set_metadata(proto, content)
+    set_metadata(proto, content)
     path.write_bytes(proto.SerializeToString())
 
 
@@ -200,5 +204,6 @@ def _bare(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-def _set_metadata(proto: onnx.ModelProto, content: dict[str, Any]) -> None:
+def set_metadata(proto: onnx.ModelProto, content: dict[str, Any]) -> None:
+    """Put the `rlscaler` metadata into the model, in place of any before."""
     onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps(content, sort_keys=True)})

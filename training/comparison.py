@@ -1,10 +1,10 @@
-"""One evaluation, from the command line's arguments to table, JSON and plots. `evaluate.py` is the caller."""
+"""One evaluation, from the command line's arguments to tables, JSON and plots. `evaluate.py` calls it."""
 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,23 +21,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from sim.replay import Protocol, Window, protocol_windows
-from training.artifact import add_evaluation
-from training.contestants import (
-    CLAIRVOYANT,
-    HPA,
-    Contestant,
-    Sweep,
-    contestant,
-    generated_windows,
-    label_of,
-    play,
-)
+from sim.replay import LeftOut, Protocol, Window, cut_windows
+from sim.traces import load_trace
+from training.contestants import CLAIRVOYANT, HPA, Sweep, contestant, generated_windows, label_of
 from training.errors import ConfigError
-from training.frontier import Outcomes
+from training.frontier import CONFIDENCE, LEVELS, ROUNDS, Outcomes
+from training.pictures import plot_comparison
+from training.playing import Setup, code_digest, play_all
 from training.runs import this_command, versions
-from training.summary import card, equal_cost_table, plot_frontiers, summarise, table
+from training.summary import Comparison, card, summarise
+from training.tables import console_tables, markdown
 
+SCHEMA = "rlscaler-evaluation/v2"
+SCHEMA_FILE = Path(__file__).parent / "evaluation.schema.json"
 HOUR_S = 3600.0
 
 
@@ -45,34 +41,48 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate as the command line says; returns what `--json` writes. Raises ConfigError for bad input."""
     _check(args)
     protocol = Protocol(window_s=args.hours * HOUR_S, windows_per_trace=args.windows_per_trace)
-    sweep = Sweep(scale_down_window_s=args.scale_down_window)
-    contestants = [contestant(name, sweep, protocol) for name in dict.fromkeys(args.policy)]
-    _check_names([one.name for one in contestants])
-    windows = _windows(args, protocol)
-    families = _play_all(contestants, windows, sweep, protocol, args)
+    setup = Setup(
+        protocol,
+        Sweep(scale_down_window_s=args.scale_down_window),
+        args.engine,
+        args.jobs,
+        _cache(args),
+        args.seed,
+    )
+    names = list(dict.fromkeys(args.policy))
+    labels = [contestant(name, setup.sweep, protocol).name for name in names]
+    _check_names(labels)
+    windows, left_out = _windows(args, protocol)
+    seeds = [args.seed + index for index in range(args.seeds)]
+    families = _play(names, labels, windows, seeds, setup, args.progress)
+    comparison = Comparison(
+        {one.family: one for one in families},
+        tuple(window.name for window in windows),
+        tuple(window.source or window.name for window in windows),
+        HPA,
+        CLAIRVOYANT,
+    )
     report = {
+        "schema": SCHEMA,
         "command": shlex.join(this_command("evaluate.py", args.argv)),
-        "versions": versions(),
-        "protocol": {
-            "windows": [window.name for window in windows],
-            "hours": args.hours,
-            "peak_replicas": protocol.peak_replicas,
-            "sync_period_s": protocol.sync_period_s,
-            "scale_down_window_s": args.scale_down_window,
-            "seed": args.seed,
-        },
-        **summarise(families, HPA, CLAIRVOYANT),
+        "versions": versions() | {"code_digest": code_digest()},
+        "protocol": _protocol(setup, seeds),
+        "windows": [_described(window, protocol) for window in windows],
+        "left_out": [{"name": each.name, "reason": each.reason} for each in left_out],
+        **summarise(comparison),
     }
-    _write(report, families, args)
+    _write(report, comparison, windows, setup, args)
     return report
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name in ("windows", "windows_per_trace", "hours"):
+    for name in ("windows", "windows_per_trace", "hours", "seeds", "jobs"):
         if getattr(args, name) <= 0:
             raise ConfigError(
                 f"--{name.replace('_', '-')}: {getattr(args, name)} is not allowed; more than 0 is"
             )
+    if args.seed < 0:
+        raise ConfigError(f"--seed: {args.seed} is not allowed; 0 or more is")
     if not 0 <= args.scale_down_window <= 3600:
         raise ConfigError(f"--scale-down-window: {args.scale_down_window} is not allowed; 0..3600 is")
 
@@ -83,23 +93,36 @@ def _check_names(names: Sequence[str]) -> None:
         raise ConfigError(f"--policy: {', '.join(twice)} would stand for two artifacts; rename a file")
 
 
-def _windows(args: argparse.Namespace, protocol: Protocol) -> list[Window]:
+def _cache(args: argparse.Namespace) -> Path | None:
+    if args.no_cache:
+        return None
+    if args.cache is not None:
+        return Path(args.cache)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "rl-scaler" / "evaluation"
+
+
+def _windows(args: argparse.Namespace, protocol: Protocol) -> tuple[list[Window], list[LeftOut]]:
     if not args.trace:
-        return generated_windows(args.windows, args.seed, protocol)
-    windows = protocol_windows(args.trace, protocol)
+        return generated_windows(args.windows, args.seed, protocol), []
+    windows, left_out = cut_windows([load_trace(path) for path in args.trace], protocol)
     if not windows:
-        raise ConfigError(
-            f"--trace: no window of {protocol.shortest_s / 60:g} minutes or more with requests in it"
-        )
-    return windows
+        reasons = "; ".join(f"{each.name}: {each.reason}" for each in left_out)
+        raise ConfigError(f"--trace: there is nothing to evaluate on: {reasons}")
+    names = [window.name for window in windows]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"--trace: {', '.join(twice)} is there twice; rename a file")
+    return windows, left_out
 
 
-def _play_all(
-    contestants: Sequence[Contestant],
+def _play(
+    names: Sequence[str],
+    labels: Sequence[str],
     windows: Sequence[Window],
-    sweep: Sweep,
-    protocol: Protocol,
-    args: argparse.Namespace,
+    seeds: Sequence[int],
+    setup: Setup,
+    progress: bool | None,
 ) -> list[Outcomes]:
     columns = (
         TextColumn("{task.description:<14}"),
@@ -110,31 +133,86 @@ def _play_all(
         TextColumn("left"),
         TimeRemainingColumn(compact=True),
     )
-    shown = sys.stderr.isatty() if args.progress is None else args.progress
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
-        families = []
-        for one in contestants:
-            task = progress.add_task(one.name, total=len(windows))
-            advance = functools.partial(progress.advance, task)
-            families.append(play(one, windows, sweep, protocol, args.seed, advance))
-    return families
+    shown = sys.stderr.isatty() if progress is None else progress
+    cases = len(windows) * len(seeds)
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bars:
+        tasks = {label: bars.add_task(label, total=cases) for label in labels}
+        return play_all(names, windows, seeds, setup, lambda label, done: bars.advance(tasks[label], done))
 
 
-def _write(report: dict[str, Any], families: Sequence[Outcomes], args: argparse.Namespace) -> None:
+def _protocol(setup: Setup, seeds: Sequence[int]) -> dict[str, Any]:
+    rules, params = setup.protocol, setup.protocol.params
+    return {
+        "window_s": rules.window_s,
+        "windows_per_trace": rules.windows_per_trace,
+        "peak_replicas": rules.peak_replicas,
+        "min_replicas": rules.min_replicas,
+        "max_replicas": rules.max_replicas,
+        "sync_period_s": rules.sync_period_s,
+        "warm_up_s": rules.warm_up_s,
+        "capacity_rps": params.capacity_rps,
+        "start_up_s": params.start_up_s,
+        "slo_latency_ms": params.slo_latency_ms,
+        "base_latency_ms": params.base_latency_ms,
+        "timeout_s": params.timeout_s,
+        "scale_down_window_s": setup.sweep.scale_down_window_s,
+        "seeds": list(seeds),
+        "engine": setup.engine,
+        "levels": list(LEVELS),
+        "confidence": CONFIDENCE,
+        "bootstrap_rounds": ROUNDS,
+        "baseline": HPA,
+        "bound": CLAIRVOYANT,
+    }
+
+
+def _described(window: Window, protocol: Protocol) -> dict[str, Any]:
+    duration_s = window.trace.duration_s
+    return {
+        "name": window.name,
+        "trace": window.source or window.name,
+        "start_s": window.start_s,
+        "hours": duration_s / HOUR_S,
+        "shorter_than_asked": duration_s < protocol.window_s * (1 - 1e-9),
+        "bin_s": window.trace.bin_s,
+        "gaps_s": sum(end - start for start, end in window.trace.gaps),
+        "unit": window.trace.unit,
+    }
+
+
+def _write(
+    report: dict[str, Any],
+    comparison: Comparison,
+    windows: Sequence[Window],
+    setup: Setup,
+    args: argparse.Namespace,
+) -> None:
     console = Console()
-    console.print(f"{len(report['protocol']['windows'])} windows of {args.hours:g} h")
-    console.print(table(report))
-    equal_cost = equal_cost_table(report)
-    if equal_cost is not None:
-        console.print(equal_cost)
+    console_tables(report, console)
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        _save(args.json, json.dumps(report, indent=1) + "\n")
         console.print(f"numbers: {args.json}")
-    for name in args.policy:
-        if args.card and name.endswith(".onnx"):
-            add_evaluation(Path(name), card(report, label_of(name)))
-            console.print(f"evaluation card: {name}")
+    if args.markdown:
+        _save(args.markdown, markdown(report))
+        console.print(f"table: {args.markdown}")
+    if args.card:
+        _write_cards(report, args.policy, console)
     if args.plots:
         args.plots.mkdir(parents=True, exist_ok=True)
-        console.print(f"plot: {plot_frontiers(families, args.plots)}")
+        for path in plot_comparison(report, comparison, windows, args.policy, setup, args.plots):
+            console.print(f"plot: {path}")
+
+
+def _write_cards(report: dict[str, Any], policies: Sequence[str], console: Console) -> None:
+    # artifacts are written with torch at hand, which takes seconds to import
+    from training.artifact import add_evaluation
+
+    for name in policies:
+        if name.endswith(".onnx"):
+            add_evaluation(Path(name), card(report, label_of(name)))
+            console.print(f"evaluation card: {name}")
+
+
+def _save(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

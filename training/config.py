@@ -16,11 +16,12 @@ from typing import Any
 
 import yaml
 
+from training.analytic.settings import Analytic
 from training.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "configs"
 ENVIRONMENTS = ("autoscale",)
-ALGORITHMS = ("ppo",)
+ALGORITHMS = ("ppo", "analytic")
 T = typing.TypeVar("T")
 
 
@@ -128,6 +129,8 @@ class Preset:
     """The policy's network."""
     ppo: Ppo = field(default_factory=Ppo)
     """Settings of `algo: ppo`."""
+    analytic: Analytic = field(default_factory=Analytic)
+    """Settings of `algo: analytic`."""
 
     def __post_init__(self) -> None:
         """Refuse values that would fail later with a worse message."""

@@ -1,79 +1,75 @@
-"""Who is compared in an evaluation, and each one's outcomes over its knob. `evaluate.py` is the caller."""
+"""Who is compared in an evaluation, and each one's outcomes over its dial. `evaluate.py` is the caller."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from controller.core import Policy, ServiceSpec
+from controller.core import Policy
 from controller.errors import PolicyError
 from controller.policies.loader import builtin_names, load_policy
-from sim.baselines import Setting, forecast, hpa, with_scale_down_window
-from sim.replay import Protocol, ReplayResult, Window, replay, replay_clairvoyant
+from sim.baselines import BASELINES, Setting, with_scale_down_window
+from sim.baselines import sweep as settings_of
+from sim.replay import EngineName, Foresight, Protocol, ReplayResult, Window, replay
 from sim.traces import Trace
 from sim.workloads import WorkloadMix, sample_workload
 from training.errors import ConfigError
-from training.frontier import FloatArray, Outcomes
 
-HPA, FORECAST, CLAIRVOYANT = "hpa", "forecast", "clairvoyant"
-FORMULAS = (HPA, FORECAST, CLAIRVOYANT)
+HPA, CLAIRVOYANT, STATIC = "HPA", "clairvoyant", "Static"
+FORMULAS = (*BASELINES, STATIC, CLAIRVOYANT)
+"""Everybody who is not an artifact, in the order of tables."""
 DAY_S = 86400.0
 RATE_PERIOD_S = 15.0
-WINDOWS_AT_ONCE = 5
 HELD_OUT = WorkloadMix(smooth=4.0, surges=3.0, steps=1.0, cron=1.0, spiky=0.5, outages=1.0, anything=0.5)
 """The mix of generated evaluation workloads: milder than the one in training, nearer to recorded traffic."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The knobs that are tried."""
+    """The dials that are not the baselines' own (those are `sim.baselines.sweep`'s)."""
 
     preferences: tuple[float, ...] = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
-    hpa_targets: tuple[float, ...] = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    hpa_windows_s: tuple[int, ...] = (0, 60, 300)
-    forecast_targets: tuple[float, ...] = (0.4, 0.55, 0.7, 0.85, 1.0)
     penalties: tuple[float, ...] = (60, 100, 200, 400, 1000, 3000, 10_000, 100_000)
     scale_down_window_s: int = 300
+    """behavior.scaleDown.stabilizationWindowSeconds of everybody who does not sweep it."""
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A family of settings under one name; no settings for the clairvoyant, which plans instead."""
+    """A family of settings under one name."""
 
     name: str
-    settings: tuple[Setting, ...]
+    settings: tuple[Setting | Foresight, ...]
+    digest: str = ""
+    """The artifact's; "" of formulas, which their code decides."""
 
-    def replay(self, windows: Sequence[Window], sweep: Sweep, protocol: Protocol, seed: int) -> ReplayResult:
+    def replay(
+        self,
+        windows: Sequence[Window],
+        protocol: Protocol,
+        seed: int | Sequence[int],
+        engine: EngineName = "fused",
+        timeline: bool = False,
+    ) -> ReplayResult:
         """Every setting on these windows."""
-        if self.name == CLAIRVOYANT:
-            return replay_clairvoyant(windows, sweep.penalties, protocol, seed)
-        return replay(windows, self.settings, protocol, seed)
+        return replay(windows, self.settings, protocol, seed, timeline, engine)
 
 
 def contestant(name: str, sweep: Sweep, protocol: Protocol) -> Contestant:
-    """hpa, forecast, clairvoyant, a built-in policy's name, or the path of an artifact.
+    """One of FORMULAS (in any case), a built-in policy's name, or the path of an artifact.
 
     Raises ConfigError for anything else, and for an artifact that cannot be used.
     """
-    spec = protocol.spec()
-    if name == HPA:
-        pairs = [(window, target) for window in sweep.hpa_windows_s for target in sweep.hpa_targets]
-        return Contestant(HPA, tuple(hpa(spec, target, window) for window, target in pairs))
-    if name == FORECAST:
-        knobs = [
-            (target, preference) for target in sweep.forecast_targets for preference in (0.0, 50.0, 100.0)
-        ]
-        return Contestant(FORECAST, tuple(_forecast(spec, *knob, sweep) for knob in knobs))
-    if name == CLAIRVOYANT:
-        return Contestant(CLAIRVOYANT, ())
-    policy = _artifact(name)
-    label = label_of(name)
-    return Contestant(
-        label, tuple(_learned(policy, label, protocol, one, sweep) for one in sweep.preferences)
-    )
+    known = {formula.lower(): formula for formula in FORMULAS}.get(name.lower())
+    if known is None:
+        return _learned(name, sweep, protocol)
+    if known == CLAIRVOYANT:
+        return Contestant(known, tuple(Foresight(penalty) for penalty in sweep.penalties))
+    spec = with_scale_down_window(protocol.spec(), sweep.scale_down_window_s)
+    return Contestant(known, tuple(settings_of(known, spec)))
 
 
 def label_of(name: str) -> str:
@@ -84,36 +80,13 @@ def label_of(name: str) -> str:
     return path.parent.name if path.stem == "policy" and path.parent.name else path.stem
 
 
-def play(
-    one: Contestant,
-    windows: Sequence[Window],
-    sweep: Sweep,
-    protocol: Protocol,
-    seed: int,
-    advance: Callable[[int], None],
-) -> Outcomes:
-    """Outcomes `[S, W]` of a contestant; `advance` is told how many windows have been done."""
-    parts: list[ReplayResult] = []
-    for start in range(0, len(windows), WINDOWS_AT_ONCE):
-        batch = windows[start : start + WINDOWS_AT_ONCE]
-        parts.append(one.replay(batch, sweep, protocol, seed + start))
-        advance(len(batch))
-
-    def joined(figure: str) -> FloatArray:
-        return np.concatenate([getattr(part, figure) for part in parts], axis=1)
-
-    return Outcomes(
-        one.name, parts[0].settings, joined("cost"), joined("violation"), joined("flaps_per_hour")
-    )
-
-
 def generated_windows(count: int, seed: int, protocol: Protocol) -> list[Window]:
     """`count` windows of workloads made from `seed`, each with a day of history, scaled as the protocol says.
 
     Training never sees them: its episodes come from other generators and are an hour or so long.
     """
     return [
-        _generated(np.random.default_rng([seed, index]), f"generated-{index}", protocol)
+        _generated(np.random.default_rng([seed, index]), f"generated-{seed}-{index}", protocol)
         for index in range(count)
     ]
 
@@ -124,19 +97,17 @@ def _generated(rng: np.random.Generator, name: str, protocol: Protocol) -> Windo
     now = (times >= 0) & (times < protocol.window_s)
     capacity = float(np.asarray(protocol.params.capacity_rps).reshape(-1)[0])
     factor = protocol.peak_replicas * capacity / max(float(rates[now].max()), 1e-9)
-    return Window(
-        Trace(times[now], rates[now] * factor, name), Trace(times[times < 0], rates[times < 0] * factor)
-    )
+    history = Trace(times[times < 0], rates[times < 0] * factor)
+    return Window(Trace(times[now], rates[now] * factor, name), history, source=name)
 
 
-def _forecast(spec: ServiceSpec, target: float, preference: float, sweep: Sweep) -> Setting:
-    made = forecast(with_scale_down_window(spec, sweep.scale_down_window_s), preference, target)
-    return Setting(f"{made.name}-{target:.0%}", made.policy, made.spec)
-
-
-def _learned(policy: Policy, label: str, protocol: Protocol, preference: float, sweep: Sweep) -> Setting:
-    spec = with_scale_down_window(protocol.spec(preference), sweep.scale_down_window_s)
-    return Setting(f"{label}-{preference:g}", policy, spec)
+def _learned(name: str, sweep: Sweep, protocol: Protocol) -> Contestant:
+    policy, label = _artifact(name), label_of(name)
+    settings = []
+    for preference in sweep.preferences:
+        spec = with_scale_down_window(protocol.spec(preference), sweep.scale_down_window_s)
+        settings.append(Setting(f"{label}-{preference:g}", policy, spec))
+    return Contestant(label, tuple(settings), policy.digest)
 
 
 def _artifact(name: str) -> Policy:

@@ -1,4 +1,4 @@
-"""Compare policies at equal violations: `python training/evaluate.py --policy hpa default clairvoyant`."""
+"""Compare policies at equal violations: `python training/evaluate.py --policy HPA default clairvoyant`."""
 
 from __future__ import annotations
 
@@ -12,51 +12,83 @@ if __package__ in (None, ""):
 
 from training.errors import TrainingError
 
+DEFAULT_POLICIES = (
+    "HPA", "KEDA", "Knative", "HoltWinters", "SeasonalNaive", "MovingMaximum", "Forecast", "ErlangC",
+    "default", "clairvoyant",
+)  # fmt: skip
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="evaluate.py",
         description="Replay the same traffic through every policy and compare costs at equal SLO violations.",
-        epilog="Traces are cut into windows of a day, scaled to a peak of 60 replicas; start-up takes 60 s.",
+        epilog="Traces are cut into windows of a day, scaled to a peak of 60 replicas; start-up takes 60 s. "
+        "docs/evaluation.md tells what every figure means.",
     )
-    parser.add_argument(
-        "--trace", nargs="+", type=Path, metavar="FILE", help="CSV; default: generated workloads"
+    traffic = parser.add_argument_group("traffic")
+    traffic.add_argument(
+        "--trace", nargs="+", type=Path, metavar="FILE", help="recordings; default: generated workloads"
     )
-    parser.add_argument(
-        "--policy",
-        nargs="+",
-        default=["hpa", "forecast", "default", "clairvoyant"],
-        metavar="NAME",
-        help="hpa, forecast, clairvoyant, a built-in policy, or an .onnx file; default: those and `default`",
-    )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number here")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="write Pareto plots here")
-    parser.add_argument("--card", action="store_true", help="put the result into the .onnx files' metadata")
-    parser.add_argument(
+    traffic.add_argument(
         "--windows", type=int, default=40, help="generated windows without --trace; default: 40"
     )
-    parser.add_argument(
+    traffic.add_argument(
         "--windows-per-trace", type=int, default=3, help="windows cut from each trace; default: 3"
     )
-    parser.add_argument("--hours", type=float, default=24.0, help="length of a window; default: 24")
-    parser.add_argument(
-        "--seed", type=int, default=1000, help="of generated workloads and arrivals; default: 1000"
+    traffic.add_argument("--hours", type=float, default=24.0, help="length of a window; default: 24")
+    traffic.add_argument(
+        "--seed", type=int, default=1000, help="of generated workloads and the first arrivals; default: 1000"
     )
-    parser.add_argument(
+    traffic.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="arrival seeds for each window; default: 1"
+    )
+    policies = parser.add_argument_group("policies")
+    policies.add_argument(
+        "--policy",
+        nargs="+",
+        default=list(DEFAULT_POLICIES),
+        metavar="NAME",
+        help=f"{', '.join(DEFAULT_POLICIES)}, Static, another built-in policy, or an .onnx file; "
+        "default: all that are named here but Static",
+    )
+    policies.add_argument(
         "--scale-down-window",
         type=int,
         default=300,
-        help="seconds, of learned policies and forecast; default: 300",
+        help="seconds, of all but the HPA, which is tried at 0, 60 and 300; default: 300",
     )
-    parser.add_argument(
-        "--progress", action=argparse.BooleanOptionalAction, help="a bar; default: by the terminal"
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--json", type=Path, metavar="OUT", help="every number (training/evaluation.schema.json)"
+    )
+    results.add_argument("--markdown", type=Path, metavar="OUT", help="tables for a document")
+    results.add_argument(
+        "--plots", type=Path, metavar="DIR", help="frontiers, intervals and timelines as PNG"
+    )
+    results.add_argument("--card", action="store_true", help="put the result into the .onnx files' metadata")
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "--jobs", type=int, default=2, help="processes; results don't depend on it; default: 2"
+    )
+    running.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where finished parts are kept; default: under ~/.cache"
+    )
+    running.add_argument("--no-cache", action="store_true", help="compute everything, keep nothing")
+    running.add_argument(
+        "--engine",
+        choices=("fused", "core"),
+        default="fused",
+        help="who runs policies and guard: the compiled twin, or the operator's own code; default: fused",
+    )
+    running.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, help="bars; default: by the terminal"
     )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line: 0 done, 2 for input that cannot be used."""
+    """Run the command line: 0 done, 2 for input that cannot be used, 130 after Ctrl-C."""
     args = build_parser().parse_args(argv)
     args.argv = sys.argv[1:] if argv is None else argv
     from sim.errors import SimulationError
@@ -67,6 +99,10 @@ def main(argv: list[str] | None = None) -> int:
     except (TrainingError, SimulationError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        kept = "" if args.no_cache else "; the same command continues from what is done"
+        print(f"evaluate.py: interrupted{kept}", file=sys.stderr)
+        return 130
     return 0
 
 

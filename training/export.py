@@ -56,8 +56,13 @@ def export(source: Path, out: Path | None, name: str | None) -> None:
         checkpoint = run.latest_checkpoint()
     target = out or run.artifact
     preset = run.preset()
-    origin = provenance(run, checkpoint, name)
-    difference = export_policy(load_model(checkpoint.model), make_head(preset.action), origin, target)
+    if preset.algo == "analytic":
+        from training.analytic.run import export as export_analytic
+
+        difference = export_analytic(run, checkpoint, target, name)
+    else:
+        origin = provenance(run, checkpoint, name)
+        difference = export_policy(load_model(checkpoint.model), make_head(preset.action), origin, target)
     size = target.stat().st_size
     print(f"{target}: {size} bytes, differs from {checkpoint.model.name} by {difference:.1e} at most")
 

@@ -35,6 +35,10 @@ class Sitting:
 
 def train(args: argparse.Namespace) -> int:
     """Train as the command line says; see `train.main` for the exit status."""
+    if _algorithm(args) == "analytic":
+        from training.analytic.run import train as train_analytic
+
+        return train_analytic(args)
     one_thread()
     sitting = _resume(args) if args.resume else _start(args)
     print(f"run folder: {sitting.run.path}", flush=True)
@@ -49,6 +53,12 @@ def train(args: argparse.Namespace) -> int:
         return 130
     _finish(sitting, checkpoint)
     return 0
+
+
+def _algorithm(args: argparse.Namespace) -> str:
+    if args.resume:
+        return RunFolder.open(args.resume).preset(**_overrides(args)).algo
+    return load_preset(args.preset, **_overrides(args)).algo
 
 
 def _start(args: argparse.Namespace) -> Sitting:

@@ -126,10 +126,12 @@ def _weight_bounds(
     highest = np.where(serving, np.clip(high, nearest, farthest), 0).astype(np.float64)
     for wider in (high, np.where(serving, WEIGHT_TOTAL, 0)):
         short = highest.sum(axis=1, keepdims=True) < WEIGHT_TOTAL
-        highest = np.where(short, _projected(highest, highest, np.maximum(wider, highest)), highest)
+        if short.any():
+            highest = np.where(short, _projected(highest, highest, np.maximum(wider, highest)), highest)
     for wider in (low, np.zeros_like(low)):
         long = lowest.sum(axis=1, keepdims=True) > WEIGHT_TOTAL
-        lowest = np.where(long, _projected(lowest, np.minimum(wider, lowest), lowest), lowest)
+        if long.any():
+            lowest = np.where(long, _projected(lowest, np.minimum(wider, lowest), lowest), lowest)
     return lowest, highest
 
 

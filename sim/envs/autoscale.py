@@ -21,11 +21,15 @@ from sim.envs.batch import (
     IntArray,
     observation_bounds,
 )
+from sim.envs.kernel import INFO
 from sim.envs.render import Frame, draw_ansi, draw_rgb
 
 Observation = FloatArray
 Action = Any
 _FRAMES = 240
+_SIZE = OBSERVATION_SCHEMA.size
+_TOLD = INFO[: INFO.index("p95_ms") + 1]
+_WHOLE = (int, np.int64, np.int32)
 
 
 def observation_space() -> spaces.Space[Any]:
@@ -66,41 +70,58 @@ class AutoscaleEnv(gymnasium.Env[Observation, Action]):
     [-1, 3]: log headroom round the load, at the lower and at the upper edge.
 
     ## Observation space
-    `Box`, float32, shape (57,), scale-free; a value that is not known is 0:
+    `Box`, float32, shape ({size},), scale-free; a value that is not known is 0. Low and high are the limits
+    of the Box:
 
     {observations}
 
     ## Rewards
-    `-(cost + 10^w * violation + 0.05 * churn) / scale`, each control step, its terms in `info`:
+    Each control step, from terms that are in `info`:
 
     * `cost`: replica-seconds billed, over the sync period and the workload's mean ideal replicas
       (load over capacity, at least minReplicas);
-    * `violation`: requests over the latency objective or timed out, over the workload's mean requests
-      of a step; limited to 5 in the reward;
+    * `violation`: requests over the latency objective or failed, over the workload's mean requests of a step;
+    * `violation_share`: the same requests over those of this very step;
     * `churn`: replicas changed, over the mean ideal replicas.
 
-    w rises from 0.5 at preference 0 to 3 at 100. `scale` is cost + sqrt(10^w * (violation + 1 %)) of
-    a plain reactive rule on the same workload. Weights: `sim.envs.RewardWeights`.
+    By default the objective comes first (`RewardWeights(kind="banded")`), with preference p in 0..100:
+
+    | step | allowed share of violations | reward | range |
+    |---|---|---|---|
+    | holds its objective | `violation_share <= 5 % * 0.01^(p / 100)` | `-band(x)` | (-1, 0] |
+    | does not | above that | `-(2 + 0.9 * excess + 0.1 * band(x))` | [-3, -2] |
+
+    `x = (cost + 0.05 * churn) / scale`, `band(x) = x / (1 + x)`, `scale` the cost of a plain reactive rule
+    on the same workload, `excess = ln(violation_share / allowed) / ln(1 / allowed)`.
+    `RewardWeights(kind="weighted")` is `-(cost + 10^w * min(violation, 5) + 0.05 * churn) / scale`, w from
+    0.5 at p = 0 to 3 at 100, `scale` the rule's cost + sqrt(10^w * (its violations + 1 %)).
+    `sim.envs.rewards` explains both.
 
     ## Starting state
-    Service, specification, workload and past are drawn by `sim.scenario.ScenarioConfig`: capacity 1
-    to 10,000 requests/s (the specification errs by up to 30 %, or leaves it out), peak load 2 to 500
-    replicas, start-up 5 to 180 s, preference 0 to 100, scale-down window 0, 60 or 300 s. The metrics
-    have run for at least a minute, and the history features know up to a day. `reset(seed=...)` fixes
-    all of it.
+    Service, specification, workload and past are drawn as `sim.scenario.ScenarioConfig` says (by
+    `sim.envs.episodes`, whose docstring says what episodes share): capacity 1 to 10,000 requests/s (the
+    specification errs by up to 30 %, or leaves it out), peak load 2 to 500 replicas, start-up 5 to 180 s,
+    preference 0 to 100, scale-down window 0, 60 or 300 s. The metrics have run for at least a minute, and
+    the history features know up to a day. `reset(seed=...)` fixes all of it.
 
     ## Episode end
     Never terminated; truncated after `horizon_steps` (256) control steps: bootstrap the value there.
 
     ## Information
-    Each step: the reward's terms, `desired_replicas`, `recommended_replicas`, `ready_replicas`,
-    `requests_per_s`, `p95_ms`, `violation_share`. At truncation also `summary`, the episode in numbers.
+    Each step: the reward's terms; `desired_replicas` (what the guard let through), `recommended_replicas`
+    (what the action asked for), `ready_replicas`, `requests_per_s` (mean of the step), `p95_ms` (mean over
+    the step's requests; NaN where there were none). At truncation also `summary`, the episode in numbers:
+    return, steps, cost (mean), violation and dropped (shares of requests), churn (mean), flaps_per_hour,
+    preference.
 
     ## Rendering
-    `rgb_array`: load, replicas and p95 of the last 240 steps (needs matplotlib). `ansi`: one line.
+    `rgb_array`: load, replicas and p95 of the last 240 steps, uint8 `[400, 640, 3]` (needs matplotlib).
+    `ansi`: lines of text with spark lines of load, replicas and latency against the objective, and the last
+    action.
 
     ## Version history
-    * v0: first version, observation `autoscale/v1`.
+    * v0: first version, observation `{version}`. Within v0 so far: the banded reward became the default;
+      episodes are cut from shared banks of traffic and services.
     """
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
@@ -114,6 +135,8 @@ class AutoscaleEnv(gymnasium.Env[Observation, Action]):
         self.observation_space = observation_space()
         self.action_space = action_space(self.config)
         self.batch: AutoscaleBatch | None = None
+        self._choices = len(self.config.action_table or ())
+        self._rewards = np.zeros(1)
         self._frames: deque[Frame] = deque(maxlen=_FRAMES)
 
     def reset(
@@ -121,34 +144,42 @@ class AutoscaleEnv(gymnasium.Env[Observation, Action]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Draw a new episode; the first reset without a seed takes a random one."""
         super().reset(seed=seed)
-        if self.batch is None or seed is not None:
+        if self.batch is None:
             start = seed if seed is not None else int(self.np_random.integers(2**31))
             self.batch = AutoscaleBatch(self.config, 1, start, autoreset=False)
+        elif seed is not None:
+            self.batch.seed(seed)
         self._frames.clear()
-        return self.batch.reset()[0].astype(np.float32), {}
+        return self.batch.reset()[0], {}
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One control step."""
-        if self.batch is None:
+        batch = self.batch
+        if batch is None:
             raise gymnasium.error.ResetNeeded("reset() comes before step()")
-        if not self.action_space.contains(action):
+        if not self._accepts(action):
             raise ValueError(f"action: {action!r} is not in {self.action_space}")
-        result = self.batch.step(np.asarray(action)[None])
-        truncated = bool(result.truncated[0])
-        info: dict[str, Any] = {name: float(values[0]) for name, values in result.terms.items()}
-        info |= {name: float(values[0]) for name, values in self.batch.situation().items()}
+        observation, told = np.empty((1, _SIZE), dtype=np.float32), np.empty((1, len(INFO)))
+        batch.advance(action, observation, told, self._rewards)
+        info: dict[str, Any] = dict(zip(_TOLD, told[0].tolist(), strict=False))
+        truncated = batch.finished(0)
         if truncated:
-            info["summary"] = result.episodes[0]
+            info["summary"] = batch.summary(0)
         if self.render_mode is not None:
-            self._frames.append(Frame.of(info))
-        observation = result.final[0] if truncated else result.observations[0]
-        return observation.astype(np.float32), float(result.rewards[0]), False, truncated, info
+            self._frames.append(Frame.of(info, action, batch.spec(0)))
+        return observation[0], float(self._rewards[0]), False, truncated, info
 
     def render(self) -> Any:
-        """The last steps as an image `[H, W, 3]` uint8, or as a line of text."""
+        """The last steps as an image `[H, W, 3]` uint8, or as lines of text."""
         if self.render_mode == "rgb_array":
             return draw_rgb(list(self._frames))
         return draw_ansi(list(self._frames)) if self.render_mode == "ansi" else None
+
+    def _accepts(self, action: Action) -> bool:
+        """As `action_space.contains`, without its cost for what is nearly always given."""
+        if self._choices and type(action) in _WHOLE:
+            return bool(0 <= action < self._choices)
+        return self.action_space.contains(action)
 
 
 class AutoscaleVectorEnv(gymnasium.vector.VectorEnv[Observation, Any, FloatArray]):
@@ -175,10 +206,12 @@ class AutoscaleVectorEnv(gymnasium.vector.VectorEnv[Observation, Any, FloatArray
         """New episodes everywhere; `seed` is one number (service i gets seed + i)."""
         if isinstance(seed, list):
             raise ValueError("seed: a list is not allowed, give one number; service i gets seed + i")
-        if self.batch is None or seed is not None:
+        if self.batch is None:
             start = seed if seed is not None else int(np.random.default_rng().integers(2**31))
             self.batch = AutoscaleBatch(self.config, self.num_envs, start)
-        return self.batch.reset().astype(np.float32), {}
+        elif seed is not None:
+            self.batch.seed(seed)
+        return self.batch.reset(), {}
 
     def step(  # type: ignore[override]
         self, actions: Any
@@ -218,5 +251,10 @@ def _observation_table() -> str:
     return "\n    ".join(rows)
 
 
-# the table is the schema's, so that it cannot say something else
-AutoscaleEnv.__doc__ = (AutoscaleEnv.__doc__ or "").replace("{observations}", _observation_table())
+# what the schema says is taken from it, so that the docstring cannot say something else
+AutoscaleEnv.__doc__ = (
+    (AutoscaleEnv.__doc__ or "")
+    .replace("{observations}", _observation_table())
+    .replace("{size}", str(_SIZE))
+    .replace("{version}", OBSERVATION_SCHEMA.version)
+)

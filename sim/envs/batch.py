@@ -1,29 +1,45 @@
-"""The batched autoscaling environment: N services, one decision each in a step, over the operator's own core.
+"""The batched autoscaling environment: N services, one decision each in a step, with the operator's
+semantics.
 
-`AutoscaleEnv`, `AutoscaleVectorEnv` and `AutoscaleVecEnv` are thin faces of this class. Observations come
-from `Engine.observe`, actions go through `Engine.decide` (decoding, guard), the physics does the rest.
+`AutoscaleEnv`, `AutoscaleVectorEnv` and `AutoscaleVecEnv` are thin faces of this class. Everything numerical
+is in `sim.envs.kernel`, which joins the fused engine (`sim.fused`), the physics and the reward into one pass;
+episodes are planned in `sim.envs.episodes`. tests/sim/test_envs.py holds a batch to the operator's own
+engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from controller.core import ACTION_SCHEMAS, OBSERVATION_SCHEMA, ActionPolicy, Decisions, Engine, Samples, View
-from sim.envs.rewards import TERMS, RewardWeights
+from controller.core import ACTION_SCHEMAS, OBSERVATION_SCHEMA, Behavior, Samples, ScalingRules, ServiceSpec
+from controller.core.spec import default_scale_down
+from sim.envs import kernel
+from sim.envs.episodes import E_FIRST_LENGTH, E_SERVICE, PLAN, Episodes, service_seeds
+from sim.envs.rewards import RewardWeights
 from sim.errors import ParameterError, require
-from sim.physics import Interval, ServiceMetrics, ServiceParams, ServicePhysics
-from sim.scenario import Scenario, ScenarioConfig, draw_scenario
+from sim.fused import FusedDecisions, FusedEngine
+from sim.fused.guarding import SCHEMAS
+from sim.physics import ServiceMetrics, ServiceParams, ServicePhysics
+from sim.scenario import ScenarioConfig
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.integer]
 
 RELATIVE_CHANGES = (-0.5, -0.25, -0.1, -0.005, 0.0, 0.005, 0.1, 0.25, 0.6, 1.0)
+STEP_TERMS = ("cost", "violation", "violation_share", "churn")
+"""The reward's terms as `BatchStep` and `info` have them: the first columns of `kernel.INFO`."""
+FILL_FROM = 256
+"""Batches of this size fill the banks of episodes at once; smaller ones as they go."""
+SITUATION = (
+    "desired_replicas", "recommended_replicas", "ready_replicas", "requests_per_s", "p95_ms",
+    "violation_share",
+)  # fmt: skip
+"""Columns of `kernel.INFO` that a lone environment's `info` has beside them."""
 _BOX_LIMIT = {"relative-change/v1": (-1.0, 4.0), "hold-band/v1": (-1.0, 3.0)}
 
 
@@ -79,16 +95,18 @@ class BatchStep:
     observations: FloatArray
     rewards: FloatArray
     truncated: BoolArray
-    terms: dict[str, FloatArray]
+    terms: Mapping[str, FloatArray]
     final: FloatArray
     episodes: list[dict[str, float]]
 
 
 class AutoscaleBatch:
-    """N independent services; every one draws its episodes from its own generator, seeded `seed + index`
-    (`seed + index // clones`).
+    """N independent services; every one has a life of its own, seeded `seed + index` (`seed + index //
+    clones`).
 
+    A life is a sequence of episodes, each a function of the service's seed and of its number in that life.
     Finished episodes begin anew in the same step, unless `autoreset` is False (one service, reset by hand).
+    Arrays that `step` and `reset` return are the caller's: they are not written to again.
     """
 
     def __init__(
@@ -97,80 +115,129 @@ class AutoscaleBatch:
         require(num_envs >= 1, "num_envs", num_envs, "1 or more")
         self.config = config or AutoscaleConfig()
         self.num_envs = num_envs
-        table = self.config.action_table
-        self._table = None if table is None else np.asarray(table, dtype=np.float64)
-        self._rngs = [np.random.default_rng(0) for _ in range(num_envs)]
-        self._all = np.arange(num_envs)
-        self.physics = ServicePhysics(ServiceParams(), num_envs)
-        self.scenarios: list[Scenario | None] = [None] * num_envs
-        self.physics.set_rates(np.zeros((num_envs, self._rate_slots())), self.config.scenario.rate_period_s)
-        self._rates = self.physics.rates
-        self._now_s = np.zeros(num_envs)
-        self._sync_s = np.ones(num_envs, dtype=np.int64)
-        self._left = np.zeros(num_envs, dtype=np.int64)
-        self._steps = np.zeros(num_envs, dtype=np.int64)
-        self._weight, self._scale = np.ones(num_envs), np.ones(num_envs)
-        self._ideal, self._requests = np.ones(num_envs), np.ones(num_envs)
-        self._direction = np.zeros(num_envs, dtype=np.int64)
-        self._sums = np.zeros((num_envs, len(_SUMS)))
         self.autoreset = autoreset
-        self.decisions: Decisions | None = None
+        self.episodes = Episodes(self.config.scenario, self.config.horizon_steps)
+        if num_envs >= FILL_FROM:
+            self.episodes.fill()
+        self.physics = ServicePhysics(ServiceParams(), num_envs)
+        rates = np.zeros((num_envs, self.episodes.rate_nodes), dtype=np.float32)
+        self.physics.set_rates(rates, self.config.scenario.rate_period_s)
+        self.engine = FusedEngine([_longest_spec(self.config.scenario)] * num_envs)
+        size = ACTION_SCHEMAS[self.config.action_schema].size
+        table = self.config.action_table
+        self._table = np.asarray([] if table is None else table, dtype=np.float64).reshape(-1, size)
+        self._schema, self._reward = SCHEMAS[self.config.action_schema], self.config.reward.settings
+        self._all = np.arange(num_envs, dtype=np.int64)
+        self._no_choices, self._no_actions = np.zeros(0, dtype=np.int64), np.zeros((0, size))
+        self._episode = np.zeros((num_envs, len(kernel.EPISODE)))
+        self._plans = np.zeros((num_envs, len(PLAN)))
+        self._number = np.zeros(num_envs, dtype=np.int64)
+        self._work = kernel.make_work(max(self.episodes.needed, 2))
+        self._info: FloatArray = np.zeros((num_envs, len(kernel.INFO)))
+        self.observations: FloatArray = np.zeros((num_envs, OBSERVATION_SCHEMA.size), dtype=np.float32)
+        self._bind()
         self.seed(seed)
 
+    def _bind(self) -> None:
+        """Where the compiled step finds everything; anew when the physics or the engine exchanged an
+        array."""
+        self._state = kernel.State(
+            self._all,
+            self._table,
+            self._reward,
+            self._episode,
+            self.physics.arrays,
+            self.engine.arrays,
+            self._work,
+        )
+        self._addresses = kernel.addresses(self._state)
+
     def seed(self, seed: int) -> None:
-        """New generators; the next `reset` starts all over."""
-        seeds = [seed + index // self.config.clones for index in range(self.num_envs)]
-        self._rngs = [np.random.default_rng(one) for one in seeds]
-        self._first = np.ones(self.num_envs, dtype=bool)
-        spec = draw_scenario(np.random.default_rng(0), self.config.scenario, 1).spec
-        # a network as far as the engine is concerned: its fallbacks are those that it has when serving
-        self.engine = Engine([spec] * self.num_envs, ActionPolicy())
+        """New lives; the next `reset` starts all over."""
+        self._seeds = service_seeds(seed, self.num_envs, self.config.clones)
+        self._number[:] = 0
 
     def reset(self) -> FloatArray:
         """New episodes everywhere; observations float32 `[N, F]`."""
-        self._begin(self._all)
-        self._view = self._observe(self._all)
-        self.observations = self._view.features
+        self.observations = self._begin(self._all)
         return self.observations
 
-    def actions_of(self, choices: npt.ArrayLike) -> FloatArray:
-        """Rows of the action schema `[N, A]` for what agents chose: indices `[N]`, or the rows themselves."""
-        if self._table is not None:
-            return np.asarray(self._table[np.asarray(choices).reshape(self.num_envs)])
-        size = ACTION_SCHEMAS[self.config.action_schema].size
-        return np.asarray(choices, dtype=np.float64).reshape(self.num_envs, size)
-
     def step(self, choices: npt.ArrayLike) -> BatchStep:
-        """Decide, let a sync period pass, observe; finished episodes begin anew."""
-        actions = self.actions_of(choices)
-        self.decisions = self.engine.decide(self._view, actions, self.config.action_schema)
-        desired = self.decisions.desired_replicas
-        self.physics.scale(None, desired)
-        interval = self.physics.advance(None, self._sync_s)
-        self._now_s += self._sync_s
-        self._left -= 1
-        self._steps += 1
-        terms = self._terms(interval, self.decisions)
-        rewards = self.config.reward.total(terms, self._weight, self._scale)
-        self._account(interval, terms, rewards)
-        truncated = self._left <= 0
-        view = self._observe(self._all)
-        observations = view.features
+        """Decide, let a sync period pass, observe; finished episodes begin anew.
+
+        choices: rows of the action table, int `[N]`; without a table actions of the schema, float `[N, A]`.
+        """
+        observations = np.empty((self.num_envs, OBSERVATION_SCHEMA.size), dtype=np.float32)
+        info = np.empty((self.num_envs, len(kernel.INFO)))
+        rewards = np.empty(self.num_envs)
+        self.advance(choices, observations, info, rewards)
+        truncated = self._episode[:, kernel.N_LEFT] <= 0.0
         done = np.flatnonzero(truncated)
-        final, episodes = observations[done], [self._summary(int(row)) for row in done]
-        self._situation = self._describe(interval)
+        final, summaries = observations[done], [self.summary(int(row)) for row in done]
         if len(done) and self.autoreset:
-            self._begin(done)
-            fresh = self._observe(done)
-            observations = observations.copy()
-            observations[done] = fresh.features
-            view = _merged(view, fresh, done)
-        self._view, self.observations = view, observations
-        return BatchStep(observations, rewards, truncated, terms, final, episodes)
+            observations[done] = self._begin(done)
+        self.observations = observations
+        terms = {name: info[:, column] for column, name in enumerate(STEP_TERMS)}
+        return BatchStep(observations, rewards, truncated, terms, final, summaries)
+
+    def advance(
+        self, choices: npt.ArrayLike, observations: FloatArray, info: FloatArray, rewards: FloatArray
+    ) -> None:
+        """A step without resets, into the caller's arrays: `[N, F]` float32, `[N, kernel.INFO]`, `[N]`."""
+        chosen: IntArray = self._no_choices
+        actions: FloatArray = self._no_actions
+        if len(self._table):
+            chosen = np.asarray(choices, dtype=np.int64).reshape(self.num_envs)
+            if chosen.min() < 0 or chosen.max() >= len(self._table):
+                raise ParameterError("choices", chosen, f"in 0..{len(self._table) - 1}")
+        else:
+            actions = np.asarray(choices, dtype=np.float64).reshape(self.num_envs, self._table.shape[1])
+        state = self._state
+        if state.physics is not self.physics.arrays or state.engine is not self.engine.arrays:
+            self._bind()
+        kernel.step_state(self._addresses, self._schema, chosen, actions, observations, info, rewards)
+        self._info = info
 
     def situation(self) -> dict[str, FloatArray]:
         """The last step in plain numbers, float `[N]` each, before any reset."""
-        return self._situation()
+        return {name: self._info[:, column] for column, name in enumerate(kernel.INFO) if name in SITUATION}
+
+    def finished(self, row: int) -> bool:
+        """Whether a service's episode has come to its horizon."""
+        return bool(self._episode[row, kernel.N_LEFT] <= 0.0)
+
+    def summary(self, row: int) -> dict[str, float]:
+        """What an episode came to, in the names of `info["summary"]`."""
+        now = dict(zip(kernel.EPISODE, self._episode[row].tolist(), strict=True))
+        steps, arrived = now["steps"], max(now["arrived"], 1e-9)
+        return {
+            "return": now["return"],
+            "steps": steps,
+            "cost": now["cost"] / steps,
+            "violation": now["violating"] / arrived,
+            "dropped": now["dropped"] / arrived,
+            "churn": now["churn"] / steps,
+            "flaps_per_hour": now["flaps"] / (steps * now["sync_s"] / 3600.0),
+            "preference": now["preference"],
+        }
+
+    @property
+    def decisions(self) -> FusedDecisions:
+        """The last step's decisions."""
+        told = dict(zip(kernel.INFO, self._info.T, strict=True))
+        return FusedDecisions(
+            current_replicas=told["current_replicas"].astype(np.int64),
+            recommended_replicas=told["recommended_replicas"],
+            hpa_replicas=told["hpa_replicas"],
+            desired_replicas=told["desired_replicas"].astype(np.int64),
+            fallback=told["fallback"].astype(np.int64),
+            load=told["load"],
+        )
+
+    @property
+    def now_s(self) -> FloatArray:
+        """Each service's own clock, seconds `[N]`."""
+        return self._episode[:, kernel.N_NOW].copy()
 
     def metrics(self) -> ServiceMetrics:
         """What the metrics show now."""
@@ -180,122 +247,46 @@ class AutoscaleBatch:
         """The same, as the engine reads it."""
         return to_samples(self.physics.metrics(rows))
 
-    @property
-    def now_s(self) -> FloatArray:
-        """Each service's own clock, seconds `[N]`."""
-        return self._now_s.copy()
+    def spec(self, row: int) -> ServiceSpec:
+        """The specification of a service's running episode."""
+        return self.episodes.spec(self._plans[row])
 
-    def _rate_slots(self) -> int:
-        scenario = self.config.scenario
-        longest = max(scenario.sync_periods_s) * self.config.horizon_steps
-        window = max(max(scenario.windows_s), 2 * max(scenario.scrape_intervals_s) + 1)
-        return int((longest + window + max(scenario.scrape_intervals_s) + 120) / scenario.rate_period_s) + 3
+    def params(self, row: int) -> ServiceParams:
+        """The constants of a service's running episode."""
+        return self.episodes.params(self._plans[row])
 
-    def _observe(self, rows: IntArray) -> View:
-        return self.engine.observe(self._now_s[rows], self.samples(rows), rows)
+    def history(self, row: int) -> tuple[FloatArray, FloatArray]:
+        """What a service's running episode began with knowing: (times s, requests/s), as `backfill` takes
+        them."""
+        plan, traffic, services = self._plans[row], self.episodes.traffic, self.episodes.services
+        rate_rps = kernel.stretch_rps(plan, services.peak_rps[int(plan[E_SERVICE])], traffic.shapes)
+        times, seen = np.zeros(self.episodes.needed), np.zeros(self.episodes.needed)
+        period_s = self.config.scenario.rate_period_s
+        count = kernel.lay_history(plan, rate_rps, period_s, traffic.shapes, times, seen)
+        return times[:count], seen[:count]
 
-    def _begin(self, rows: IntArray) -> None:
-        drawn = [self._draw(int(row)) for row in rows]
-        params = _stacked([scenario.params for scenario in drawn])
-        seeds = np.array([scenario.noise_seed for scenario in drawn], dtype=np.uint64)
-        replicas = np.array([scenario.replicas for scenario in drawn])
-        self.physics.reset(rows, params, seeds, replicas)
-        self.engine.reset(rows)
-        for row, scenario in zip(rows, drawn, strict=True):
-            self._take_on(int(row), scenario)
-        self.physics.advance(rows, np.array([scenario.warm_up_s for scenario in drawn]))
-        self._settle(rows, drawn)
-
-    def _draw(self, row: int) -> Scenario:
-        horizon = self.config.horizon_steps
-        scenario = draw_scenario(self._rngs[row], self.config.scenario, horizon)
-        self._left[row] = horizon
-        if self._first[row] and self.config.stagger:
-            self._left[row] = int(self._rngs[row].integers(1, horizon + 1))
-        self._first[row] = False
-        return scenario
-
-    def _take_on(self, row: int, scenario: Scenario) -> None:
-        self.scenarios[row] = scenario
-        self.engine.update(row, scenario.spec)
-        times, rates = scenario.history
-        if len(times):
-            self.engine.backfill(times, rates[:, None], np.array([row]))
-        kept = min(len(scenario.rates_rps), self._rates.shape[1])
-        self._rates[row, :kept] = scenario.rates_rps[:kept]
-        self._rates[row, kept:] = scenario.rates_rps[kept - 1]
-
-    def _settle(self, rows: IntArray, drawn: list[Scenario]) -> None:
-        self._now_s[rows] = [scenario.start_s for scenario in drawn]
-        self._sync_s[rows] = [int(scenario.spec.sync_period_s) for scenario in drawn]
-        preference = np.array([scenario.spec.preference for scenario in drawn])
-        references = [scenario.reference for scenario in drawn]
-        cost = np.array([reference.cost for reference in references])
-        violation = np.array([reference.violation for reference in references])
-        self._weight[rows] = self.config.reward.violation(preference)
-        self._scale[rows] = self.config.reward.scale(preference, cost, violation)
-        self._ideal[rows] = [reference.ideal_replicas for reference in references]
-        self._requests[rows] = [reference.requests_per_s for reference in references]
-        self._steps[rows] = 0
-        self._direction[rows] = 0
-        self._sums[rows] = 0.0
-
-    def _terms(self, interval: Interval, decisions: Decisions) -> dict[str, FloatArray]:
-        change = decisions.desired_replicas - decisions.current_replicas
-        self._sums[:, _SUMS.index("flaps")] += self._flaps(change)
-        return {
-            "cost": interval.replica_s / (self._sync_s * self._ideal),
-            "violation": interval.violating / (self._sync_s * self._requests),
-            "churn": np.abs(change) / self._ideal,
-        }
-
-    def _flaps(self, change: IntArray) -> BoolArray:
-        direction = np.sign(change)
-        flapped = (direction != 0) & (self._direction != 0) & (direction != self._direction)
-        self._direction = np.where(direction != 0, direction, self._direction)
-        return np.asarray(flapped)
-
-    def _account(self, interval: Interval, terms: dict[str, FloatArray], rewards: FloatArray) -> None:
-        counts = (interval.violating, interval.dropped, interval.arrived)
-        columns = (rewards, *(terms[name] for name in TERMS), *counts)
-        self._sums[:, : len(columns)] += np.stack(columns, axis=1)
-
-    def _describe(self, interval: Interval) -> Callable[[], dict[str, FloatArray]]:
-        decisions, ready = self.decisions, self.physics.ready
-        assert decisions is not None
-
-        def situation() -> dict[str, FloatArray]:
-            return {
-                "desired_replicas": decisions.desired_replicas.astype(np.float64),
-                "recommended_replicas": decisions.recommended_replicas,
-                "ready_replicas": ready.astype(np.float64),
-                "requests_per_s": interval.arrived / interval.seconds,
-                "p95_ms": interval.p95_ms,
-                "violation_share": interval.violation_share,
-            }
-
-        return situation
-
-    def _summary(self, row: int) -> dict[str, float]:
-        """What an episode came to, in the names of `info["summary"]`."""
-        sums = dict(zip(_SUMS, self._sums[row].tolist(), strict=True))
-        steps = int(self._steps[row])
-        hours = steps * float(self._sync_s[row]) / 3600.0
-        scenario = self.scenarios[row]
-        assert scenario is not None
-        return {
-            "return": sums["return"],
-            "steps": float(steps),
-            "cost": sums["cost"] / steps,
-            "violation": sums["violating"] / max(sums["arrived"], 1e-9),
-            "dropped": sums["dropped"] / max(sums["arrived"], 1e-9),
-            "churn": sums["churn"] / steps,
-            "flaps_per_hour": sums["flaps"] / hours,
-            "preference": scenario.spec.preference,
-        }
-
-
-_SUMS = ("return", *TERMS, "violating", "dropped", "arrived", "flaps")
+    def _begin(self, rows: IntArray) -> FloatArray:
+        """New episodes for these services; their observations float32 `[rows, F]`."""
+        episodes, reward = self.episodes, self.config.reward
+        plans = episodes.plan(self._seeds[rows], self._number[rows])
+        lengths = np.full(len(rows), float(self.config.horizon_steps))
+        if self.config.stagger:
+            cut = np.floor(plans[:, E_FIRST_LENGTH] * self.config.horizon_steps) + 1.0
+            lengths = np.where(self._number[rows] == 0, cut, lengths)
+        self._number[rows] += 1
+        self._plans[rows] = plans
+        services, observations = episodes.services, np.empty((len(rows), OBSERVATION_SCHEMA.size), np.float32)
+        kernel.begin_rows(
+            rows, plans, lengths, services.params, services.settings, services.rules, services.peak_rps,
+            episodes.traffic.shapes, self.physics.arrays, self.engine.arrays, self._episode, self._work,
+            observations,
+        )  # fmt: skip
+        begun = self._episode[rows]
+        constants = reward.constants(
+            begun[:, kernel.N_PREFERENCE], begun[:, kernel.N_COST], begun[:, kernel.N_VIOLATION]
+        )
+        self._episode[rows, kernel.N_CONSTANTS : kernel.N_CONSTANTS + len(constants)] = constants.T
+        return observations
 
 
 def to_samples(shown: ServiceMetrics) -> Samples:
@@ -317,30 +308,8 @@ def observation_bounds() -> tuple[FloatArray, FloatArray]:
     return np.minimum(low, 0.0).astype(np.float32), np.maximum(high, 0.0).astype(np.float32)
 
 
-def _stacked(params: list[ServiceParams]) -> ServiceParams:
-    return ServiceParams(
-        **{item.name: np.array([getattr(one, item.name) for one in params]) for item in fields(ServiceParams)}
-    )
-
-
-def _merged(view: View, part: View, rows: IntArray) -> View:
-    """The view of all with some rows replaced; it serves `decide`, not `features`."""
-    values: dict[str, Any] = {}
-    for item in fields(View):
-        whole = getattr(view, item.name)
-        if isinstance(whole, np.ndarray):
-            whole = whole.copy()
-            whole[rows] = getattr(part, item.name)
-        values[item.name] = whole
-    samples = Samples.__new__(Samples)
-    for name in Samples.__slots__:
-        column = getattr(view.samples, name).copy()
-        column[rows] = getattr(part.samples, name)
-        setattr(samples, name, column)
-    values["samples"] = samples
-    values["make_features"] = _refuse_features
-    return View(**values)
-
-
-def _refuse_features(index: IntArray) -> tuple[FloatArray, BoolArray]:
-    raise ParameterError("features", len(index), "read from `observations`: this view was put together")
+def _longest_spec(config: ScenarioConfig) -> ServiceSpec:
+    """A specification that makes the engine's rings as long as any drawn one needs them."""
+    window_s = max(config.scale_down_windows_s)
+    rules = ScalingRules(window_s, "Max", default_scale_down().policies)
+    return ServiceSpec(sync_period_s=float(min(config.sync_periods_s)), behavior=Behavior(scale_down=rules))

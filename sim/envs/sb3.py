@@ -40,7 +40,7 @@ class AutoscaleVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         """New episodes everywhere."""
-        return self.batch.reset().astype(np.float32)
+        return self.batch.reset()
 
     def step_async(self, actions: Any) -> None:
         """Remember the actions."""

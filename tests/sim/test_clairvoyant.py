@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sim.clairvoyant import Problem, make_plan
 from sim.errors import ParameterError
-from sim.physics import ServiceParams
+from sim.latency import BALANCERS
+from sim.physics import ServiceParams, ServicePhysics
 
 SERVICE = ServiceParams(capacity_rps=10.0, start_up_s=30.0, start_up_spread=0.0, drain_s=15.0)
 
@@ -56,6 +58,30 @@ def test_a_higher_penalty_never_plans_more_violations():
     ]
     assert np.all(np.diff(planned) <= 1e-12)
     assert planned[0] > planned[-1]
+
+
+@pytest.mark.parametrize("balancer", BALANCERS)
+def test_a_plans_violations_are_those_of_the_physics(balancer):
+    """A steady load on steady replicas, every one of mean capacity: the share that the plan expects."""
+    params = ServiceParams(
+        capacity_rps=25.0,
+        capacity_spread=0.0,
+        poisson=0.0,
+        balancer=float(BALANCERS.index(balancer)),
+        proxies=3.0,
+    )
+    rate, counts = 300.0, np.arange(13, 21)
+    planned = Problem(np.full((1, 1), rate), params, 15.0, 13, 20).violations()[0]
+    physics = ServicePhysics(params, len(counts), 0, counts)
+    interval = physics.advance(None, 600, rate)
+    assert planned == pytest.approx(interval.violating / interval.arrived, rel=1e-3, abs=1e-7)
+    assert planned[0] > 2 * planned[-1] > 0
+
+
+def test_readiness_probes_are_allowed_for():
+    slow = replace(SERVICE, readiness_period_s=10.0)
+    assert Problem(np.ones((2, 1)), SERVICE, 15.0).start_up_steps == 2
+    assert Problem(np.ones((2, 1)), slow, 15.0).start_up_steps == 3
 
 
 def test_a_problem_without_sense_is_refused():

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
-import time
 import warnings
 from dataclasses import replace
+from itertools import combinations
 
 import gymnasium
 import numpy as np
@@ -15,6 +16,7 @@ from gymnasium.vector import AutoresetMode
 import sim.envs
 from controller.core import OBSERVATION_SCHEMA, ActionPolicy, Engine
 from sim.envs import AutoscaleBatch, AutoscaleConfig, AutoscaleEnv, AutoscaleVectorEnv, RewardWeights
+from sim.envs.batch import RELATIVE_CHANGES
 from sim.errors import ParameterError
 from sim.scenario import ScenarioConfig, draw_scenario
 
@@ -46,6 +48,8 @@ def test_registered_vector_environments_are_the_native_ones():
 def test_the_docstring_lists_every_observation():
     for feature in OBSERVATION_SCHEMA.features:
         assert f"| {feature.name} | {feature.low:g} | {feature.high:g} |" in AutoscaleEnv.__doc__
+    assert f"shape ({OBSERVATION_SCHEMA.size},)" in AutoscaleEnv.__doc__
+    assert "{" not in AutoscaleEnv.__doc__
 
 
 def test_observations_stay_in_the_space_under_wild_actions(short):
@@ -114,23 +118,26 @@ class Scripted(ActionPolicy):
 
 
 @pytest.mark.parametrize("schema", ["relative-change/v1", "hold-band/v1"])
-def test_an_environment_decides_what_the_engine_decides_for_the_same_policy(short, schema):
-    unknown = ScenarioConfig(capacity_unknown_share=0.4, scrape_loss=(0.0, 0.7), histories_s=(0.0, 3600.0))
+def test_an_environment_sees_and_decides_what_the_engine_does_for_the_same_policy(short, schema):
+    unknown = ScenarioConfig(
+        capacity_unknown_share=0.4, scrape_loss=(0.0, 0.7), histories_s=(0.0, 3600.0, 90000.0)
+    )
     config = replace(short, action_table=None, action_schema=schema, scenario=unknown)
-    batch, everybody = AutoscaleBatch(config, 32, seed=8), np.arange(32)
+    batch, everybody = AutoscaleBatch(config, 96, seed=8), np.arange(96)
     batch.reset()
     policy = Scripted(schema)
-    twin = Engine([scenario.spec for scenario in batch.scenarios], policy)
-    for row, scenario in enumerate(batch.scenarios):
-        times, rates = scenario.history
+    twin = Engine([batch.spec(row) for row in everybody], policy)
+    for row in everybody:
+        times, rates = batch.history(row)
         if len(times):
             twin.backfill(times, rates[:, None], np.array([row]))
     changed, fallbacks = 0, set()
     for _ in range(config.horizon_steps - 1):
-        decided = twin.step(batch.now_s, batch.samples(everybody))
+        view = twin.observe(batch.now_s, batch.samples(everybody))
+        assert np.allclose(view.features, batch.observations, atol=1e-5)
+        decided = twin.decide(view, policy.act(batch.observations), schema)
         batch.step(policy.act(batch.observations))
         assert np.array_equal(decided.desired_replicas, batch.decisions.desired_replicas)
-        assert decided.reasons == batch.decisions.reasons
         assert np.array_equal(decided.fallback, batch.decisions.fallback)
         changed += int(np.any(decided.desired_replicas != decided.current_replicas))
         fallbacks |= set(decided.fallback.tolist())
@@ -169,16 +176,16 @@ def test_actions_move_cost_and_violations_the_way_they_should():
 
 
 def test_the_preference_weighs_violations(short):
-    weights = RewardWeights()
+    weights = RewardWeights(kind="weighted")
     assert weights.violation(np.array([0.0, 100.0])) == pytest.approx([10**0.5, 1000.0])
     terms = {"cost": np.ones(2), "violation": np.full(2, 0.1), "churn": np.zeros(2)}
-    lax, strict = weights.total(terms, weights.violation(np.array([0.0, 100.0])), np.ones(2))
+    lax, strict = weights.total(terms, np.stack([weights.violation([0.0, 100.0]), np.ones(2), np.ones(2)]))
     assert lax == pytest.approx(-(1 + 0.1 * 10**0.5))
     assert strict == pytest.approx(-101.0)
 
 
 def test_the_reward_is_made_of_the_terms_in_info(short):
-    config = replace(short, reward=RewardWeights(normalise=False, violation_exponent=(1.0, 1.0)))
+    config = replace(short, reward=RewardWeights("weighted", normalise=False, violation_exponent=(1.0, 1.0)))
     env = AutoscaleEnv(config)
     env.reset(seed=5)
     for action in (UP, UP, DOWN, HOLD):
@@ -202,32 +209,83 @@ def test_a_summary_tells_what_the_episode_came_to(short):
     assert summary["steps"] == short.horizon_steps
 
 
-def test_a_thousand_resets_take_as_long_at_the_end_as_at_the_start(short):
-    batch = AutoscaleBatch(replace(short, horizon_steps=1), 20, seed=0)
+def test_a_thousand_resets_leave_nothing_behind(short):
+    config = replace(short, horizon_steps=1)
+    batch, hold = AutoscaleBatch(config, 20, seed=0), np.full(20, HOLD)
+    batch.episodes.fill()
     batch.reset()
-    halves = []
-    for _ in range(2):
-        begun = time.process_time()
-        for _ in range(25):
-            batch.step(np.full(20, HOLD))
-        halves.append(time.process_time() - begun)
-    assert halves[1] < 2.0 * halves[0]
-    assert len(batch.engine) == 20
+
+    def live_through(resets: int) -> tuple[int, int]:
+        for _ in range(resets // 20):
+            batch.step(hold)
+        gc.collect()
+        arrays = (*batch.physics.arrays, *batch.engine.arrays)
+        return sum(array.nbytes for array in arrays), len(gc.get_objects())
+
+    live_through(200)
+    first, second = live_through(400), live_through(400)
+    assert first[0] == second[0]
+    assert second[1] - first[1] < 50
+    fresh = AutoscaleBatch(config, 20, seed=0)
+    for _ in range(51):
+        fresh.reset()
+    assert np.array_equal(fresh.observations, batch.observations)
+    assert np.array_equal(fresh.step(hold).rewards, batch.step(hold).rewards)
 
 
-def test_rendering_gives_an_image_and_a_line(short):
+def test_every_action_matters_and_the_traffic_stays_the_same():
+    lives, choices = 40, len(RELATIVE_CHANGES)
+    scenario = ScenarioConfig(histories_s=(0.0,), peak_replicas=(20.0, 300.0), scale_down_windows_s=(0,))
+    batch = AutoscaleBatch(AutoscaleConfig(scenario=scenario, clones=choices), lives * choices, seed=3)
+    batch.reset()
+    requests, costs = [], np.zeros(lives * choices)
+    for step in range(24):
+        chosen = np.tile(np.arange(choices), lives) if step == 3 else np.full(lives * choices, HOLD)
+        told = batch.step(chosen)
+        costs += told.terms["cost"]
+        requests.append(batch.situation()["requests_per_s"].reshape(lives, choices))
+    assert all(np.ptp(each, axis=1).max() == 0 for each in requests)
+    paid, seen = costs.reshape(lives, choices), batch.observations.reshape(lives, choices, -1)
+    for one, other in combinations(range(choices), 2):
+        assert np.any(paid[:, one] != paid[:, other]), (one, other)
+        assert np.any(seen[:, one] != seen[:, other]), (one, other)
+
+
+def test_everything_that_can_go_wrong_may_go_wrong_at_once(short):
+    config = replace(short, horizon_steps=60, scenario=ScenarioConfig.harsh())
+    batch, rng = AutoscaleBatch(config, 64, seed=0), np.random.default_rng(0)
+    batch.reset()
+    for _ in range(80):
+        result = batch.step(rng.integers(10, size=64))
+        assert np.isfinite(result.observations).all()
+        assert np.isfinite(result.rewards).all()
+
+
+def test_episodes_of_a_life_and_of_its_neighbours_differ(short):
+    batch = AutoscaleBatch(short, 200, seed=0)
+    lives = np.stack([batch.reset() for _ in range(5)]).reshape(1000, -1)
+    assert len(np.unique(lives, axis=0)) == 1000
+
+
+def test_rendering_gives_an_image_and_lines_for_a_terminal(short):
     image = AutoscaleEnv(short, render_mode="rgb_array")
-    line = AutoscaleEnv(short, render_mode="ansi")
-    for env in (image, line):
+    text = AutoscaleEnv(short, render_mode="ansi")
+    assert AutoscaleEnv(short).render() is None
+    for env in (image, text):
         env.reset(seed=1)
+        assert env.render() is not None
         for _ in range(5):
             env.step(UP)
     picture = image.render()
     assert picture.dtype == np.uint8
     assert picture.shape == (400, 640, 3)
     assert picture.std() > 0
-    assert "replicas" in line.render()
-    assert "p95" in line.render()
+    lines = text.render().splitlines()
+    assert [line.split()[0] for line in lines] == ["load", "replicas", "p95", "late", "action"]
+    assert "requests/s" in lines[0]
+    assert "ready of" in lines[1]
+    assert "ms allowed" in lines[2]
+    assert "asked for" in lines[4]
 
 
 def test_scenarios_cover_the_ranges_asked_for():

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from sim.elementary import fast_exp, fast_log
 from sim.noise import normal, poisson, uniform
 
 
@@ -45,3 +46,12 @@ def test_poisson_never_falls_when_the_mean_rises():
     for share in (0.01, 0.4, 0.9, 0.999):
         drawn = [poisson(mean, share) for mean in np.linspace(0.0, 60.0, 2000)]
         assert np.all(np.diff(drawn) >= 0)
+
+
+def test_the_fast_logarithm_and_exponential_are_exact_to_a_few_last_places():
+    for power in np.linspace(-690.0, 690.0, 4001):
+        assert fast_exp(power) == pytest.approx(math.exp(power), rel=2e-15)
+        assert fast_log(math.exp(power)) == pytest.approx(math.log(math.exp(power)), rel=4e-16, abs=4e-16)
+    assert fast_exp(0.0) == 1.0
+    assert fast_log(1.0) == 0.0
+    assert fast_exp(-1e6) == pytest.approx(math.exp(-700.0))

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sim.envs import AutoscaleConfig, AutoscaleVectorEnv
+from sim.envs import AutoscaleConfig, AutoscaleEnv, AutoscaleVectorEnv
 
 sb3 = pytest.importorskip("stable_baselines3")
+from stable_baselines3.common.env_checker import check_env  # noqa: E402
 from stable_baselines3.common.vec_env import VecMonitor  # noqa: E402
 
 from sim.envs.sb3 import AutoscaleVecEnv  # noqa: E402
@@ -44,6 +45,10 @@ def test_an_episode_ends_with_its_last_observation_marked_as_a_time_limit(short)
         assert not np.array_equal(info["terminal_observation"], before[index])
         assert info["episode"]["l"] == short.horizon_steps
         assert info["episode"]["r"] == pytest.approx(info["summary"]["return"])
+
+
+def test_the_lone_environment_passes_stable_baselines_checker(short):
+    check_env(AutoscaleEnv(short), warn=False)
 
 
 def test_seeding_again_starts_the_same_lives(short):

@@ -1,0 +1,261 @@
+"""The update: unroll B services for some steps, differentiate costs and violations, move the weights.
+
+The network is asked without a graph while services live through the unroll; its actions are leaves of the
+physics' graph. Their gradients then go through the network in one batch, which is several times faster than
+differentiating the network step by step, and allows each action's gradient to be bounded.
+
+The loss is that of the comparison at equal violations (`training.frontier`), the logarithm of cost plus a
+price times the share of requests that violate: a step costs billed replicas over what the service usually
+needs at this price, and violations count as shares of its usual traffic. The price is 10^w, w rising with the
+preference, which is drawn evenly for each service.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from sim.scenario import ScenarioConfig
+from training.analytic.policy import BandNetwork
+from training.analytic.traffic import Pool, draw_episode
+from training.analytic.twin import State, Twin
+from training.config import Preset
+
+CHUNK = 2048
+DIFFICULTIES, PRICES = 6, 8
+Tensor = torch.Tensor
+
+
+class Learner:
+    """Everything that moves while training: pool, services, weights, optimiser, running means."""
+
+    def __init__(self, preset: Preset, scenario: ScenarioConfig, seed: int, updates: int) -> None:
+        """updates: in the whole run, for the learning rate's schedule."""
+        self.preset, self.settings, self._scenario = preset, preset.analytic, scenario
+        self.updates, self.done = updates, 0
+        self._rng = np.random.default_rng([seed, 11])
+        torch.manual_seed(seed)
+        self.network = BandNetwork(preset)
+        self.average = copy.deepcopy(self.network)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate)
+        self.usual = torch.full((DIFFICULTIES, PRICES), math.nan)
+        self.losses = torch.full((DIFFICULTIES, PRICES), math.nan)
+        self._oldest = 0
+        self._services: tuple[Twin, State, Tensor, Tensor, Tensor] | None = None
+
+    def prepare(self) -> None:
+        """Make the pool and the first services: some seconds."""
+        self.pool = Pool([self._episode() for _ in range(self.settings.episodes)])
+        rows = self._draw(self.preset.num_envs)
+        twin = Twin(self.pool, rows)
+        # staggered: not all services begin at once
+        unrolls = self.settings.episode_unrolls
+        at = torch.arange(len(rows)) % unrolls * self.settings.unroll_steps
+        at = at[torch.randperm(len(rows), generator=self._torch())]
+        self._services = (twin, twin.fresh(), at, self._preferences(len(rows)), self._difficulty(twin))
+        if self.done == 0:
+            self._standardise()
+
+    def update(self) -> dict[str, float]:
+        """One unroll and one step of the optimiser; what it came to."""
+        assert self._services is not None
+        twin, state, at, preference, difficulty = self._services
+        settings = self.settings
+        steps = settings.unroll_steps
+        hardness = (twin.constant("usual_cost") / 1.5).clamp(0.5, 10.0) ** settings.hardness
+        price = self._price(preference) * hardness
+        usual_bin = (difficulty, (preference * PRICES).long().clamp(max=PRICES - 1))
+        usual = self._usual(usual_bin, twin)
+        mean_load = twin.constant("mean_load")
+        seen, actions = [], []
+        losses, billed, late, arrived, soft, changed, flaps = [], [], [], [], [], [], []
+        for step in range(steps):
+            features, shown = twin.observe(state, at, preference)
+            with torch.no_grad():
+                action = self.network(features)
+            if step < steps - settings.tail_steps:
+                action.requires_grad_(True)
+                seen.append(features)
+                actions.append(action)
+            state, outcome = twin.step(state, at, action, shown)
+            at = at + 1
+            mixed = (1.0 - settings.softness) * outcome.late + settings.softness * outcome.soft
+            restless = outcome.changed / (1.0 + outcome.changed) * mean_load
+            cost = outcome.billed + settings.churn * restless
+            losses.append((cost / usual + price * mixed) / mean_load)
+            with torch.no_grad():
+                billed.append(outcome.billed.detach())
+                late.append(outcome.late.detach())
+                soft.append(outcome.soft.detach())
+                arrived.append(outcome.arrived)
+                changed.append(outcome.changed.detach())
+                flaps.append(outcome.flap)
+        loss = torch.stack(losses).sum(0)
+        weights = self._weights(usual_bin, loss.detach() / steps)
+        torch.autograd.backward((loss * weights).mean())
+        gradient = self._apply(torch.stack(seen), actions)
+        with torch.no_grad():
+            costs = torch.stack(billed).mean(0) / mean_load
+            violations = torch.stack(late).mean(0) / mean_load
+            plain = twin.constant("usual_cost").clamp(min=1.0)
+            self.usual = self._moved(self.usual, usual_bin, costs / plain)
+        self._services = self._renew(twin, state.detached(), at, preference, difficulty)
+        for _ in range(settings.fresh_episodes):
+            self._freshen()
+        self.done += 1
+        hours = steps * 15.0 / 3600.0
+        return {
+            "loss": float(loss.detach().mean() / steps),
+            "log_cost": float(costs.clamp(min=1e-3).log().mean()),
+            "cost": float(costs.mean()),
+            "violation": float(violations.mean()),
+            "violation_cheap": float(violations[preference < 1 / 3].mean()),
+            "violation_safe": float(violations[preference > 2 / 3].mean()),
+            "cost_cheap": float(costs[preference < 1 / 3].mean()),
+            "cost_safe": float(costs[preference > 2 / 3].mean()),
+            "flaps_per_hour": float(torch.stack(flaps).sum(0).mean() / hours),
+            "gradient": gradient,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds; traffic and services are drawn anew on resume."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "usual": self.usual,
+            "losses": self.losses,
+            "done": self.done,
+        }
+
+    def load(self, state: dict[str, Any], seed: int) -> None:
+        """Continue from `state()`."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.usual, self.losses, self.done = state["usual"], state["losses"], state["done"]
+        self._rng = np.random.default_rng([seed, 11, self.done])
+
+    def _apply(self, seen: Tensor, actions: list[Tensor]) -> float:
+        """Actions' gradients through the network; a step of Adam for each part of the services.
+
+        seen: observations `[T, B, F]`. Gradients stay those of the actions taken: the few steps of one update
+        move the network too little to matter.
+        """
+        settings = self.settings
+        gradient = torch.stack([_grad(action) for action in actions])
+        gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+        size = gradient.abs().amax(2, keepdim=True)
+        limit = settings.clip_action * size.mean().clamp(min=1e-12)
+        gradient = gradient * (limit / size.clamp(min=1e-12)).clamp(max=1.0)
+        self._schedule()
+        norms = []
+        for part in torch.from_numpy(self._rng.permutation(seen.shape[1])).chunk(settings.minibatches):
+            rows, slopes = seen[:, part].flatten(0, 1), gradient[:, part].flatten(0, 1)
+            self.optimizer.zero_grad()
+            for first in range(0, len(rows), CHUNK):
+                picked = slice(first, first + CHUNK)
+                torch.autograd.backward(self.network(rows[picked]), slopes[picked])
+            norms.append(float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1e9)))
+            self.optimizer.step()
+            keep = min(settings.average, (1.0 + self.done) / (10.0 + self.done))
+            with torch.no_grad():
+                for mine, theirs in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                    mine.lerp_(theirs, 1.0 - keep)
+        return float(np.mean(norms))
+
+    def _schedule(self) -> None:
+        """The learning rate of this update: a short rise, then half a cosine."""
+        part = min(self.done / max(self.updates, 1), 1.0)
+        low, high = self.settings.final_learning_rate, self.settings.learning_rate
+        rate = low + 0.5 * (high - low) * (1.0 + math.cos(math.pi * part))
+        self.optimizer.param_groups[0]["lr"] = rate * min(1.0, (self.done + 1) / 20.0)
+
+    def _price(self, preference: Tensor) -> Tensor:
+        low, high = self.settings.price_exponent
+        return 10.0 ** (low + (high - low) * preference)
+
+    def _usual(self, where: tuple[Tensor, Tensor], twin: Twin) -> Tensor:
+        """What such services cost over the ideal at such a price so far."""
+        plain = twin.constant("usual_cost").clamp(min=1.0)
+        known = self.usual[where]
+        return (plain * torch.where(known.isnan(), 1.0, known)) ** self.settings.relative_cost
+
+    @staticmethod
+    def _moved(table: Tensor, where: tuple[Tensor, Tensor], values: Tensor) -> Tensor:
+        """The running means by bin after these values `[B]`."""
+        index = where[0] * PRICES + where[1]
+        total = torch.zeros(DIFFICULTIES * PRICES).index_add_(0, index, values)
+        count = torch.zeros(DIFFICULTIES * PRICES).index_add_(0, index, torch.ones_like(values))
+        mean = (total / count).reshape(DIFFICULTIES, PRICES)
+        old = torch.where(table.isnan(), mean, table)
+        return torch.where(mean.isnan(), table, old + 0.1 * (mean - old))
+
+    def _weights(self, where: tuple[Tensor, Tensor], loss: Tensor) -> Tensor:
+        """Services that lose more, by their bin, count for less: else hard traffic drowns the rest."""
+        known = self.losses[where]
+        weights = torch.where(known.isnan(), 1.0, known).clamp(min=0.5) ** -self.settings.balance
+        self.losses = self._moved(self.losses, where, loss)
+        return weights
+
+    def _renew(
+        self, twin: Twin, state: State, at: Tensor, preference: Tensor, difficulty: Tensor
+    ) -> tuple[Twin, State, Tensor, Tensor, Tensor]:
+        over = at + self.settings.unroll_steps > self.pool.steps
+        if bool(over.any()):
+            count = int(over.sum())
+            rows = twin.rows.clone()
+            rows[over] = self._draw(count)
+            preference = preference.clone()
+            preference[over] = self._preferences(count)
+            twin.take(rows)
+            state = state.where(over, twin.fresh())
+            at = torch.where(over, 0, at)
+            difficulty = self._difficulty(twin)
+        return twin, state, at, preference, difficulty
+
+    def _difficulty(self, twin: Twin) -> Tensor:
+        """Bin of what a plain rule costs there: 0 for the smoothest traffic."""
+        edges = torch.tensor([1.4, 1.7, 2.2, 3.2, 6.0])
+        return torch.bucketize(twin.constant("usual_cost"), edges)
+
+    def _draw(self, count: int) -> Tensor:
+        return torch.from_numpy(self._rng.integers(0, len(self.pool), count))
+
+    def _preferences(self, count: int) -> Tensor:
+        return torch.from_numpy(self._rng.uniform(0.0, 1.0, count).astype(np.float32))
+
+    def _torch(self) -> torch.Generator:
+        return torch.Generator().manual_seed(int(self._rng.integers(2**31)))
+
+    def _freshen(self) -> None:
+        # a service in the middle of the old episode goes on in the new one: a jump such as any other
+        self.pool.replace(self._oldest, self._episode())
+        self._oldest = (self._oldest + 1) % len(self.pool)
+
+    def _episode(self) -> Any:
+        settings = self.settings
+        steps = settings.unroll_steps * settings.episode_unrolls
+        return draw_episode(self._rng, self._scenario, steps, settings.coarse_share, settings.extra_lag)
+
+    @torch.no_grad()
+    def _standardise(self) -> None:
+        """Moments of what the untrained network sees in an unroll."""
+        assert self._services is not None
+        twin, state, at, preference, _ = self._services
+        seen = []
+        for step in range(self.settings.unroll_steps):
+            features, shown = twin.observe(state, at + step, preference)
+            state, _ = twin.step(state, at + step, self.network(features), shown)
+            seen.append(features)
+        for network in (self.network, self.average):
+            network.standardise(torch.cat(seen))
+
+
+def _grad(action: Tensor) -> Tensor:
+    return torch.zeros_like(action) if action.grad is None else action.grad

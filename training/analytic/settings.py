@@ -1,0 +1,77 @@
+"""Settings of `algo: analytic`, a section of every preset; no torch here, so that `--help` stays fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from training.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Analytic:
+    """Hyperparameters of training through the differentiable twin."""
+
+    unroll_steps: int = 96
+    """Control steps between two updates; the gradient goes back to the first of them."""
+    tail_steps: int = 20
+    """Last steps of each unroll whose actions get no gradient: what they buy is not seen any more."""
+    episode_unrolls: int = 8
+    """Unrolls that a service lives through before it is replaced by another."""
+    episodes: int = 768
+    """Episodes kept at a time; rows draw from them."""
+    fresh_episodes: int = 3
+    """Episodes made anew after each update, over the oldest."""
+    coarse_share: float = 0.3
+    """Share of episodes as recordings show traffic: counts in bins of a minute to an hour, drawn by chance
+    and joined by straight lines."""
+    extra_lag: float = 0.2
+    """Share of services whose metrics come one more scrape late."""
+    minibatches: int = 4
+    """Parts of the services that each unroll's gradients are applied in, one after the other."""
+    learning_rate: float = 3e-3
+    """Adam's step at the start; it falls to `final_learning_rate` as half a cosine."""
+    final_learning_rate: float = 5e-5
+    """Adam's step at the end."""
+    average: float = 0.997
+    """Decay a step of Adam of the running mean of weights, which is what is exported."""
+    price_exponent: tuple[float, float] = (0.6, 3.3)
+    """Logarithm (base 10) of the price of violations at preference 0 and at 100."""
+    softness: float = 0.0
+    """Share of a smooth overload measure in the violations that gradients see (see `twin.soft_share`)."""
+    relative_cost: float = 1.0
+    """1: a service's cost counts in units of what it usually costs; 0: in units of its ideal."""
+    balance: float = 1.0
+    """Power with which a service's loss is divided by the mean loss of its like (difficulty and price)."""
+    clip_action: float = 300.0
+    """Largest gradient of one action, in multiples of the mean one's size."""
+    hardness: float = 0.7
+    """Power with which the price of violations rises with what a plain rule costs on a service's traffic."""
+    churn: float = 0.3
+    """Price of a large change of replicas, in steps of the usual ideal; of a change of one, half of it."""
+    floor: tuple[str, ...] = ("load_max_300s", "move_q995_1h", "move_q999_1d")
+    """Features whose largest is a floor under the lower edge in the safest part of the dial: the best formula
+    forecast, for rare events that training sees too few of. Empty: no floor."""
+    floor_from: float = 0.75
+    """Preference (of 1) at which the floor begins."""
+    floor_margins: tuple[float, float] = (-1.6, 0.6)
+    """Log headroom of the floor over those features where it begins, and at preference 1."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that would fail later with a worse message."""
+        for name in ("unroll_steps", "episode_unrolls", "episodes", "minibatches"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("tail_steps", "fresh_episodes", "churn", "clip_action", "balance", "learning_rate"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(
+            self.tail_steps < self.unroll_steps, "tail_steps", self.tail_steps, f"below {self.unroll_steps}"
+        )
+        for name in ("coarse_share", "extra_lag", "average", "softness", "relative_cost"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in 0..1")
+        _require(0 <= self.floor_from < 1, "floor_from", self.floor_from, "in 0..1, 1 excluded")
+        low, high = self.price_exponent
+        _require(low <= high, "price_exponent", self.price_exponent, "two ascending numbers")
+
+
+def _require(condition: bool, name: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"analytic.{name}: {value} is not allowed; {allowed} is")
