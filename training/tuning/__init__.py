@@ -1,0 +1,1 @@
+"""Hyperparameter search over presets: `training/tune.py` is the command."""
