@@ -111,7 +111,7 @@ class Preset:
     env: str = "autoscale"
     """Which environment: autoscale."""
     algo: str = "ppo"
-    """Which algorithm: ppo."""
+    """Which algorithm: ppo or analytic."""
     timesteps: int = 5_000_000
     """Control steps, summed over environments, in the whole run."""
     num_envs: int = 256

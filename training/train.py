@@ -21,7 +21,10 @@ def build_parser() -> argparse.ArgumentParser:
         description="Train an autoscaling policy on generated workloads and export it as an artifact.",
         epilog="Ctrl-C saves a checkpoint and says how to continue. Everything is kept in one run folder.",
     )
-    parser.add_argument("--preset", default="default", help=f"{', '.join(preset_names())}, or a YAML file")
+    parser.add_argument(
+        "--preset",
+        help=f"{', '.join(preset_names())}, or a YAML file; default: ppo with --algo ppo, else default",
+    )
     parser.add_argument("--env", choices=ENVIRONMENTS, help="environment; default: the preset's")
     parser.add_argument("--algo", choices=ALGORITHMS, help="algorithm; default: the preset's")
     parser.add_argument(
@@ -48,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line: 0 done, 2 for input that cannot be used, 130 stopped by Ctrl-C (saved)."""
     args = build_parser().parse_args(argv)
     args.argv = sys.argv[1:] if argv is None else argv
+    args.preset = args.preset or ("ppo" if args.algo == "ppo" else "default")
     from training.session import train
 
     try:

@@ -48,7 +48,7 @@ def train(*args: object) -> int:
 @pytest.fixture(scope="module")
 def small() -> Preset:
     """The shipped preset with a small pool, for tests that train in seconds."""
-    preset = load_preset("analytic", num_envs=64)
+    preset = load_preset("default", num_envs=32)
     analytic = dataclasses.replace(
         preset.analytic, unroll_steps=48, tail_steps=8, episode_unrolls=2, episodes=48, fresh_episodes=0
     )
@@ -170,7 +170,7 @@ def test_the_gradient_is_the_slope(small: Preset, monkeypatch: pytest.MonkeyPatc
 
 
 def test_replicas_are_conserved_and_removed_before_they_start() -> None:
-    episode = traffic.draw_episode(np.random.default_rng(1), scenario_of(load_preset("analytic")), 8)
+    episode = traffic.draw_episode(np.random.default_rng(1), scenario_of(load_preset("default")), 8)
     services = twin.Twin(traffic.Pool([episode]), torch.zeros(1, dtype=torch.int64))
     state = dataclasses.replace(services.fresh(), ready=torch.tensor([10.0]))
     ready, pending, removed, _ = services._scale(state, torch.tensor([10.0]), torch.tensor([17.0]))
@@ -199,12 +199,36 @@ def test_scale_down_waits_for_the_stabilisation_window(windows: list[Window]) ->
     assert replicas[19] == 1.0
 
 
-def test_some_updates_lower_the_loss(small: Preset) -> None:
-    learner = Learner(small, scenario_of(small), 0, 20)
+def test_training_lowers_cost_and_violations_at_their_price(small: Preset) -> None:
+    settings = dataclasses.replace(small.analytic, price_exponent=(1.5, 1.5), learning_rate=0.02)
+    preset = dataclasses.replace(small, analytic=settings)
+    learner = Learner(preset, scenario_of(preset), 0, 20)
     learner.prepare()
-    losses = [learner.update()["loss"] for _ in range(20)]
-    assert np.isfinite(losses).all()
-    assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])
+
+    def loss() -> float:
+        seen = judge(learner.network, learner.pool, [50.0])
+        return float(np.log(seen.cost).mean() + 10.0**1.5 * seen.violation.mean())
+
+    before = loss()
+    rows = [learner.update() for _ in range(20)]
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert loss() < before - 0.05
+
+
+def test_the_safest_part_of_the_dial_stands_on_the_forecast(small: Preset) -> None:
+    network = BandNetwork(small)
+    names = OBSERVATION_SCHEMA.names
+    observation = torch.zeros(3, OBSERVATION_SCHEMA.size)
+    observation[:, names.index("move_q999_1d")] = 5.0
+    observation[:, names.index("preference")] = torch.tensor([0.7, 0.9, 1.0])
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias[0] = 50.0  # the first anchor alone, which is 0 here
+        low = network(observation)[:, 0]
+    begin, end = small.analytic.floor_margins
+    assert float(low[0]) == pytest.approx(0.3)
+    assert float(low[1]) == pytest.approx(5.0 + begin + 0.6 * (end - begin), abs=1e-4)
+    assert float(low[2]) == pytest.approx(5.0 + end, abs=1e-4)
 
 
 def test_one_seed_gives_one_result(small: Preset) -> None:
@@ -309,7 +333,7 @@ def test_counts_in_coarse_bins_are_scaled_to_a_peak_of_one() -> None:
 
 def load_scenario_mix() -> object:
     """The mix of workloads of the shipped preset."""
-    return scenario_of(load_preset("analytic")).mix
+    return scenario_of(load_preset("default")).mix
 
 
 def test_exact_arrivals_are_the_rates() -> None:

@@ -70,4 +70,6 @@ def judge(act: Action, pool: Pool, preferences: Sequence[float]) -> Judged:
     def shaped(values: torch.Tensor) -> np.ndarray:
         return values.reshape(count, windows).double().numpy()
 
-    return Judged(tuple(preferences), shaped(billed / ideal), shaped(late / arrived), shaped(flaps / hours))
+    # an episode without any request has no ideal: its replicas are then counted as they are
+    cost, violation = billed / ideal.clamp(min=1e-3), late / arrived.clamp(min=1e-6)
+    return Judged(tuple(preferences), shaped(cost), shaped(violation), shaped(flaps / hours))
