@@ -315,7 +315,7 @@ class Artifact(ApiModel):
     RULES: ClassVar[tuple[Rule, ...]] = rules.ARTIFACT
 
     builtin: LabelName | None = Field(
-        default=None, description="Name of a policy that comes with the operator: default."
+        default=None, description="Name of a policy that comes with the operator: default or ppo."
     )
     config_map: ConfigMapArtifact | None = Field(default=None, description="An ONNX file in a ConfigMap.")
     file: Annotated[str, text(1024)] | None = Field(

@@ -1,4 +1,4 @@
-"""The policy that ships: small, loadable, says where it comes from, and turns its dial the right way."""
+"""The policies that ship: small, loadable, say where they come from, and turn their dial the right way."""
 
 from __future__ import annotations
 
@@ -20,27 +20,33 @@ HPA_TARGETS = (0.2, 0.4, 0.6, 0.7, 0.8)
 PROTOCOL = Protocol(window_s=4 * 3600.0)
 
 
-def built_in() -> bytes:
-    return (resources.files("controller.policies") / "builtin" / "default.onnx").read_bytes()
+NAMES = pytest.mark.parametrize("name", ["default", "ppo"])
 
 
-def test_it_is_small_and_fits_this_operator() -> None:
-    assert len(built_in()) < 500_000
-    policy = load_policy({"builtin": "default"})
-    assert policy.name == "default"
+def built_in(name: str) -> bytes:
+    return (resources.files("controller.policies") / "builtin" / f"{name}.onnx").read_bytes()
+
+
+@NAMES
+def test_it_is_small_and_fits_this_operator(name: str) -> None:
+    assert len(built_in(name)) < 500_000
+    policy = load_policy({"builtin": name})
+    assert policy.name == name
     assert policy.schema == OBSERVATION_SCHEMA.version
 
 
-def test_its_metadata_name_the_command_that_made_it() -> None:
-    provenance = read_metadata(built_in())["provenance"]
-    preset = load_preset("default")
-    assert provenance["command"] == f"python training/train.py --preset default --seed {provenance['seed']}"
+@NAMES
+def test_its_metadata_name_the_command_that_made_it(name: str) -> None:
+    provenance = read_metadata(built_in(name))["provenance"]
+    preset = load_preset(name)
+    assert provenance["command"] == f"python training/train.py --preset {name} --seed {provenance['seed']}"
     assert provenance["timesteps"] >= preset.timesteps
     assert provenance["workloads"] == preset.workloads
 
 
-def test_it_carries_its_evaluation() -> None:
-    evaluation = read_metadata(built_in())["evaluation"]
+@NAMES
+def test_it_carries_its_evaluation(name: str) -> None:
+    evaluation = read_metadata(built_in(name))["evaluation"]
     assert evaluation["command"].startswith("python training/evaluate.py")
     assert set(evaluation["cost_over_ideal_at_mean_violation"]) == {"0.1%", "0.5%", "1.0%"}
 

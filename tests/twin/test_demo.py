@@ -58,8 +58,8 @@ def test_a_window_outside_of_the_trace_is_refused() -> None:
 
 def test_an_unreadable_trace_is_told(tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
-    bad.write_text("time,load\n1,2\n")
-    with pytest.raises(SimulationError, match=r"bad\.csv:1: header"):
+    bad.write_text("not a trace\n")
+    with pytest.raises(SimulationError, match=r"bad\.csv:1: 'not a trace' begins no known format"):
         make_plan(bad, 3600, 60)
 
 

@@ -46,9 +46,8 @@ class TrialSettings:
     @property
     def comparable(self) -> bool:
         """Whether training rewards of two trials mean the same: not if the reward itself is varied."""
-        return not any(
-            dimension.name.startswith(("environment", "action.hold_ticks")) for dimension in self.space
-        )
+        varied = ("environment", "action.hold_ticks", "analytic")
+        return not any(dimension.name.startswith(varied) for dimension in self.space)
 
 
 class Objective:
