@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from rich.progress import Progress
 
 from sim.envs.pool_batch import PoolsBatch, PoolsConfig
@@ -68,7 +69,7 @@ def main() -> None:
         "| headroom | policy | violations, mean | median | cost | better / worse | t of paired difference |",
         "|---|---|---|---|---|---|---|",
     ]
-    with Progress() as progress:
+    with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("episodes", total=len(HEADROOMS) * len(BASELINES))
         for headroom in HEADROOMS:
             blind, _ = play("equal", headroom, args.episodes, args.seed)
