@@ -121,7 +121,7 @@ class TwinCluster(KubernetesEmulator):
     start_up_s: float = 60.0
 
     api: Api = attrs.field(factory=Api, init=False)
-    log: deque[LoggedRequest] = attrs.field(factory=lambda: deque(maxlen=20_000), init=False)
+    log: deque[LoggedRequest] = attrs.field(factory=lambda: deque(maxlen=100_000), init=False)
     faults: list[Fault] = attrs.field(factory=list, init=False)
     _server: Server | None = attrs.field(default=None, init=False)
     _controllers: list[Any] = attrs.field(factory=list, init=False)
