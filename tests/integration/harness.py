@@ -310,6 +310,20 @@ class Traffic:
         return "\n".join(lines) + "\n"
 
 
+OBJECTIVE = {"capacityPerReplica": "10", "targetUtilization": 50}
+"""10 requests/s a replica at 50 %: one replica for every five requests/s."""
+
+
+def service_under_load(
+    ns: Namespace, traffic: Traffic, name: str, rate: float, replicas: int, **spec: object
+) -> None:
+    """A Deployment under load that Prometheus knows, and its RLScaler; nothing is waited for after that."""
+    traffic.set(ns.name, name, rate=rate)
+    ns.deployment(name, replicas=replicas)
+    time.sleep(SETTLED_REAL_S)
+    ns.rlscaler(name, objective=OBJECTIVE, **spec)
+
+
 class Exporter:
     """Serves a Traffic over HTTP."""
 

@@ -20,9 +20,9 @@ from tests.integration.harness import (
     Traffic,
     eventually,
     http_get,
+    service_under_load,
 )
 
-OBJECTIVE = {"capacityPerReplica": "10", "targetUtilization": 50}
 PERIOD_S = 15
 SLOW_DOWN = {
     "scaleDown": {
@@ -33,10 +33,7 @@ SLOW_DOWN = {
 
 
 def start(ns: Namespace, traffic: Traffic, name: str, rate: float, replicas: int, **spec: object) -> None:
-    traffic.set(ns.name, name, rate=rate)
-    ns.deployment(name, replicas=replicas)
-    time.sleep(SETTLED_REAL_S)
-    ns.rlscaler(name, objective=OBJECTIVE, **spec)
+    service_under_load(ns, traffic, name, rate, replicas, **spec)
     ns.wait_condition(name, "Ready", "True")
 
 

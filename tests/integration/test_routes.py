@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.harness import TIME_SCALE, Namespace, OperatorProcess, Traffic, eventually
+from tests.integration.harness import OBJECTIVE, TIME_SCALE, Namespace, OperatorProcess, Traffic, eventually
 
 GATEWAY = "/apis/gateway.networking.k8s.io/v1"
-OBJECTIVE = {"capacityPerReplica": "10", "targetUtilization": 50}
 
 
 @pytest.fixture(autouse=True)

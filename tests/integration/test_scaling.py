@@ -9,16 +9,13 @@ from datetime import datetime
 import pytest
 
 from tests.integration.harness import (
-    SETTLED_REAL_S,
     TIME_SCALE,
     Namespace,
     OperatorProcess,
     Traffic,
     eventually,
+    service_under_load,
 )
-
-CAPACITY = {"capacityPerReplica": "10", "targetUtilization": 50}
-"""10 requests/s a replica at 50 %: one replica for every five requests/s."""
 
 DOWN_BY_TWO_A_MINUTE = {
     "scaleDown": {
@@ -30,10 +27,7 @@ DOWN_BY_TWO_A_MINUTE = {
 
 def start(ns: Namespace, traffic: Traffic, name: str, rate: float, replicas: int, **spec: object) -> None:
     """A service under load with its RLScaler, and the first decision made."""
-    traffic.set(ns.name, name, rate=rate)
-    ns.deployment(name, replicas=replicas)
-    time.sleep(SETTLED_REAL_S)
-    ns.rlscaler(name, objective=CAPACITY, **spec)
+    service_under_load(ns, traffic, name, rate, replicas, **spec)
     eventually(lambda: ns.status(name).get("lastDecision"))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.harness import (
+    OBJECTIVE,
     SETTLED_REAL_S,
     TIME_SCALE,
     Namespace,
@@ -17,7 +18,6 @@ from tests.integration.harness import (
 )
 
 PERIODS = 10
-OBJECTIVE = {"capacityPerReplica": "10", "targetUtilization": 50}
 
 
 CASES: dict[str, dict[str, Any]] = {
