@@ -11,6 +11,7 @@ these.
       +  PolicyError              a policy artifact that cannot be used (controller/policies subclasses it)
       +  KubernetesError          the API server refused, or could not be asked
          x  Unreachable             no answer: connection refused, time-out, TLS
+         x  NotLeading              another operator leads, or may do so before the write would be done
          x  Unauthorized            401: credentials missing or expired
          x  Forbidden               403: RBAC lacks a verb
          x  NotFound                404: no such object
@@ -65,6 +66,10 @@ class KubernetesError(RlScalerError):
 
 class Unreachable(KubernetesError):
     """The API server gave no answer in time."""
+
+
+class NotLeading(KubernetesError):
+    """A write that this process may not do, or may not be able to finish, as the leader."""
 
 
 class Unauthorized(KubernetesError):

@@ -23,6 +23,9 @@ from controller.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+LONGEST_SHARED_S = 5.0
+"""Control seconds for which a costly answer about many services may serve those whose turn comes later."""
+
 _FIELDS = ("request_rate", "latency", "cpu_utilization", "in_flight", "error_ratio")
 _SIGNAL_OF = {
     "request_rate": "requestRate",
@@ -52,10 +55,7 @@ class Feed:
     @property
     def history_queries(self) -> QuerySet:
         """The request rate alone: what Engine.backfill takes. Empty where there is no such query."""
-        every = self.queries
-        rate = {name: query for name, query in every.items() if name == "requestRate"}
-        fresh = {name: query for name, query in every.freshness.items() if name in rate}
-        return QuerySet(rate, fresh, every.max_age_s, every.time_scale)
+        return self.queries.only(["requestRate"])
 
 
 class Feeds:
@@ -93,7 +93,8 @@ class Feeds:
 
     def _source(self, config: PrometheusConfig) -> PrometheusSource:
         if config not in self._sources:
-            self._sources[config] = PrometheusSource(config, workers=self._settings.metrics_workers)
+            shared_s = LONGEST_SHARED_S / self._settings.time_scale
+            self._sources[config] = PrometheusSource(config, self._settings.metrics_workers, shared_s)
         return self._sources[config]
 
     async def _config(self, namespace: str, prometheus: Prometheus) -> PrometheusConfig:

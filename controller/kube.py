@@ -2,8 +2,8 @@
 outcome.
 
 Built on kubernetes.aio's ApiClient for credentials and connections; the typed API classes are left aside,
-as scale targets may be of any kind, found by discovery. Watching is kopf's work; this module only reads and
-writes.
+as scale targets may be of any kind, found by discovery. Watching RLScalers and HPAs is kopf's work; targets
+are watched here, as thousands of them are read for a few numbers each.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +28,7 @@ from controller.errors import (
     KindNotFound,
     KubernetesError,
     NotFound,
+    NotLeading,
     NotScalable,
     SettingsError,
     TooManyRequests,
@@ -43,6 +46,10 @@ DISCOVERY_TTL_S: Final = 600.0
 DISCOVERY_MISS_TTL_S: Final = 10.0
 LIST_CHUNK: Final = 500
 MAX_ATTEMPTS: Final = 4
+WATCH_REAL_S: Final = (240, 360)
+WATCH_SILENT_REAL_S: Final = 120.0
+"""Twice as long as an API server is silent on a watch that has asked for bookmarks."""
+MOST_WATCHES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,8 @@ class Kube:
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(concurrency)
         self._kinds: dict[str, tuple[float, dict[str, Resource]]] = {}
+        self.fence_s: Callable[[], float] | None = None
+        """Real seconds in which a write may still be made, asked before each; None: no limit."""
 
     @classmethod
     async def connect(cls, kubeconfig: str = "", timeout_s: float = 10.0, concurrency: int = 32) -> Kube:
@@ -94,9 +103,10 @@ class Kube:
 
         configuration = Configuration()
         await load_credentials(configuration, kubeconfig)
-        configuration.connection_pool_maxsize = concurrency
+        configuration.connection_pool_maxsize = concurrency + MOST_WATCHES
         client = ApiClient(configuration)
-        client.user_agent = f"rl-scaler/{__version__}"  # who it was, in the API server's audit log
+        # who it was, in the API server's audit log
+        client.user_agent = f"rl-scaler/{__version__} ({socket.gethostname()}; pid {os.getpid()})"
         return cls(client, timeout_s, concurrency)
 
     async def close(self) -> None:
@@ -110,17 +120,58 @@ class Kube:
     async def get(self, resource: Resource, namespace: str, name: str, subresource: str = "") -> Json:
         return await self.request("GET", resource.path(namespace, name, subresource))
 
-    async def list_all(self, resource: Resource, namespace: str | None = None) -> list[Json]:
+    async def list_all(
+        self, resource: Resource, namespace: str | None = None, labels: str = ""
+    ) -> list[Json]:
         """All objects, read in chunks; without a namespace, those of all namespaces."""
-        items: list[Json] = []
+        return [
+            item async for page in self.pages(resource, namespace, labels) for item in page.get("items") or []
+        ]
+
+    async def pages(
+        self, resource: Resource, namespace: str | None = None, labels: str = ""
+    ) -> AsyncIterator[Json]:
+        """The same list, a chunk at a time as the API server gives it. labels: a label selector."""
         token = ""
         while True:
-            query = {"limit": str(LIST_CHUNK)} | ({"continue": token} if token else {})
+            query = {"limit": str(LIST_CHUNK)} | ({"labelSelector": labels} if labels else {})
+            query |= {"continue": token} if token else {}
             page = await self.request("GET", f"{resource.path(namespace)}?{urlencode(query)}")
-            items += page.get("items") or []
+            yield page
             token = (page.get("metadata") or {}).get("continue") or ""
             if not token:
-                return items
+                return
+
+    async def watch(
+        self, resource: Resource, namespace: str | None, version: str
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Events after `version` until the server ends the watch. Raises Gone when it is too old for that."""
+        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
+        query["timeoutSeconds"] = str(random.randint(*WATCH_REAL_S))
+        path = f"{resource.path(namespace)}?{urlencode(query)}"
+        url, headers = await self._prepared("GET", path, "application/json")
+        limits = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._timeout_s, sock_read=WATCH_SILENT_REAL_S
+        )
+        try:
+            response = await self._api.rest_client.request(
+                "GET", url, headers=headers, _request_timeout=limits
+            )
+            try:
+                if response.status >= 300:
+                    raise _error("GET", path, response.status, response.headers, await response.read())
+                async for line in response.response.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        code = int(event["object"].get("code") or 0)
+                        raise kubernetes_error(code, str(event["object"].get("message")))
+                    yield event
+            finally:
+                response.response.close()
+        except TimeoutError:
+            return  # nothing was said for long: the connection may be dead, so ask anew
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise Unreachable(_unreachable(self._api.configuration.host, self._timeout_s, error)) from error
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
         return await self.request("POST", resource.path(namespace), body, "application/json")
@@ -130,8 +181,11 @@ class Kube:
     ) -> Json:
         return await self.request("PATCH", resource.path(namespace, name, subresource), body, MERGE_PATCH)
 
-    async def json_patch(self, resource: Resource, namespace: str, name: str, operations: JsonPatch) -> Json:
-        return await self.request("PATCH", resource.path(namespace, name), list(operations), JSON_PATCH)
+    async def json_patch(
+        self, resource: Resource, namespace: str, name: str, operations: JsonPatch, fenced: bool = True
+    ) -> Json:
+        path = resource.path(namespace, name)
+        return await self.request("PATCH", path, list(operations), JSON_PATCH, fenced)
 
     async def resource(self, api_version: str, kind: str) -> Resource:
         """The resource of a kind, by discovery. Raises KindNotFound."""
@@ -163,26 +217,32 @@ class Kube:
         return kinds
 
     async def request(
-        self, method: str, path: str, body: Any = None, content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content_type: str = "application/json",
+        fenced: bool = True,
     ) -> Json:
-        """One request, with the waits that the server asks for."""
+        """One request, with the waits that the server asks for. Raises NotLeading for a fenced write."""
         patience_s = self._timeout_s
         for _ in range(MAX_ATTEMPTS - 1):
             try:
-                return await self._once(method, path, body, content_type)
+                return await self._once(method, path, body, content_type, fenced)
             except KubernetesError as error:
                 if not 0 < error.retry_after_s <= patience_s:
                     raise
                 patience_s -= error.retry_after_s
                 await asyncio.sleep(error.retry_after_s)
-        return await self._once(method, path, body, content_type)
+        return await self._once(method, path, body, content_type, fenced)
 
-    async def _once(self, method: str, path: str, body: Any, content_type: str) -> Json:
+    async def _once(self, method: str, path: str, body: Any, content_type: str, fenced: bool) -> Json:
         url, headers = await self._prepared(method, path, content_type)
         async with self._slots:
             try:
+                limits = self._limits(fenced and method != "GET")
                 response = await self._api.rest_client.request(
-                    method, url, headers=headers, body=body, _request_timeout=self._limits()
+                    method, url, headers=headers, body=body, _request_timeout=limits
                 )
                 data = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -203,8 +263,14 @@ class Kube:
         )
         return url, headers
 
-    def _limits(self) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(total=self._timeout_s)
+    def _limits(self, fenced: bool) -> aiohttp.ClientTimeout:
+        """Time for one request; a write is given up before anybody else may lead."""
+        if not fenced or self.fence_s is None:
+            return aiohttp.ClientTimeout(total=self._timeout_s)
+        left_s = self.fence_s()
+        if left_s <= 0:
+            raise NotLeading("this operator does not lead")
+        return aiohttp.ClientTimeout(total=min(self._timeout_s, left_s))
 
 
 async def load_credentials(configuration: Any, kubeconfig: str = "") -> None:

@@ -1,8 +1,9 @@
 """The control loop: who is due, in batches, at fixed points in time.
 
-One task sleeps until the next turn and starts a batch of all that are due. Objects whose readings are late
-are decided in a second batch of their own, so that one slow Prometheus holds up nobody else; an object is
-never in two batches at once. The loop itself only keeps time: `controller.turn` does the work.
+One task sleeps until the next turn and starts a batch of all that are due. Objects of different Prometheus
+servers are batches of their own, and so are those whose readings are late, so that a slow one holds up nobody
+else; an object is never in two batches at once. The loop itself only keeps time: `controller.observing` and
+`controller.turn` do the work.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
+from controller.case import Case
 from controller.clock import Clock
+from controller.observing import Party
 from controller.registry import Entry, Registry
 from controller.schedule import Schedule, Turn, next_due
 from controller.telemetry import Telemetry
-from controller.turn import Case, Reconciler
+from controller.turn import Reconciler
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +28,8 @@ LONGEST_SLEEP_REAL_S = 1.0
 LATE_REAL_S = 0.5
 STUCK_REAL_S = 30.0
 AFTER_ERROR_REAL_S = 1.0
+TOGETHER_REAL_S = 0.02
+"""Late ones that come within this time of each other are decided in one batch."""
 
 
 class ControlLoop:
@@ -37,11 +43,13 @@ class ControlLoop:
         self._telemetry = telemetry
         self._clock = clock
         self._schedule = Schedule()
-        self._busy: set[str] = set()
+        self._busy: dict[str, Turn] = {}
         self._again: set[str] = set()
         self._batches: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._beat = time.monotonic()
+        self._cpu_s = 0.0
+        """The process's time when the newest batch began; they overlap only when one is late."""
         self.turns_done = 0
 
     async def run(self) -> None:
@@ -105,51 +113,117 @@ class ControlLoop:
             return
         for turn in turns:
             self._telemetry.lag.observe(max(0.0, self._clock.to_real(now_s - turn.due_s)))
-        self._busy |= {turn.uid for turn in turns}
+        self._busy.update((turn.uid, turn) for turn in turns)
         task = asyncio.create_task(self._batch(turns), name="batch")
         self._batches.add(task)
         task.add_done_callback(self._batches.discard)
 
     async def _batch(self, turns: Sequence[Turn]) -> None:
-        entries = [entry for turn in turns if (entry := self._registry.entries.get(turn.uid)) is not None]
-        cases = [Case(entry, entry.generation) for entry in entries]
+        self._cpu_s = time.process_time()
+        cases = [
+            Case(entry, entry.generation, turn.due_s)
+            for turn in turns
+            if (entry := self._registry.entries.get(turn.uid)) is not None
+        ]
         try:
-            await self._observe_and_conclude(cases)
-        except Exception:
-            logger.exception("unexpected error in a batch of %d", len(cases))
-            self._telemetry.tick_errors.inc()
+            observer = self._reconciler.observer
+            ready: list[Case] = []
+            fresh: list[Case] = []
+            for case in cases:
+                (ready if observer.prepared(case) else fresh).append(case)
+            await asyncio.gather(self._turn(ready), self._prepare(fresh))
+        except Exception as error:
+            self._unexpected(cases, error)
         finally:
-            self._finish(turns, {case.entry.uid: case.retry_after_s for case in cases})
+            for turn in turns:
+                if self._busy.get(turn.uid) is turn:  # not one that has begun since
+                    self._finish(turn.uid, 0.0)
 
-    async def _observe_and_conclude(self, cases: Sequence[Case]) -> None:
-        observing = {asyncio.create_task(self._reconciler.observe(case)): case for case in cases}
-        try:
-            done, late = await asyncio.wait(observing, timeout=LATE_REAL_S)
-            await self._conclude([observing[task] for task in done])
-            if late:
-                await asyncio.wait(late)
-                await self._conclude([observing[task] for task in late])
-        finally:
-            for task in observing:
-                task.cancel()
+    async def _prepare(self, cases: Sequence[Case]) -> None:
+        """Turns for those that are new or due for renewal, which takes requests."""
+        if not cases:
+            return
+        preparing = {asyncio.create_task(self._reconciler.observer.prepare(case)): case for case in cases}
+        async for done in _as_done(preparing):
+            await self._turn([preparing[task] for task in done])
+
+    async def _turn(self, cases: Sequence[Case]) -> None:
+        """Those of one Prometheus do not wait for those of another."""
+        parties = self._reconciler.observer.parties(cases)
+        await asyncio.gather(*(self._party(party) for party in parties))
+
+    async def _party(self, party: Party) -> None:
+        """Conclude in batches: first whoever is observed soon, then the late ones as they come."""
+        observer = self._reconciler.observer
+        observing = {asyncio.create_task(observer.observe(case)): case for case in party.alone}
+        sharing = asyncio.create_task(observer.share(party)) if party.shared else None
+        concluding = []
+        async for done in _as_done(observing, sharing):
+            ready = [observing[task] for task in done if task is not sharing]
+            if sharing is not None and sharing in done:
+                known, rest = sharing.result()
+                ready += known
+                observing |= {asyncio.create_task(observer.observe(case)): case for case in rest}
+            concluding.append(asyncio.create_task(self._conclude(ready)))
+        await asyncio.gather(*concluding)
 
     async def _conclude(self, cases: Sequence[Case]) -> None:
         started = time.perf_counter()
-        self._reconciler.decide(cases)
-        await asyncio.gather(*(self._reconciler.conclude(case) for case in cases))
+        try:
+            self._reconciler.decide(cases)
+            self._telemetry.batch_cpu.observe(time.process_time() - self._cpu_s)
+            now_s = self._clock.now()
+            for case in cases:
+                if case.decision is not None:
+                    self._telemetry.delay.observe(self._clock.to_real(now_s - case.due_s))
+            await self._reconciler.conclude(cases, self._done)
+        except Exception as error:
+            self._unexpected(cases, error)
         self._telemetry.duration.observe(time.perf_counter() - started)
 
-    def _finish(self, turns: Sequence[Turn], retry_after_s: dict[str, float]) -> None:
-        self.turns_done += len(turns)
-        for turn in turns:
-            self._busy.discard(turn.uid)
-            entry = self._registry.entries.get(turn.uid)
-            if entry is None:
-                continue
-            wait_s = retry_after_s.get(turn.uid, 0.0)
-            if turn.uid in self._again and not wait_s:
-                self._put(turn.uid, self._clock.now())
-            else:
-                earliest_s = self._clock.now() + self._clock.to_control(wait_s)
-                self._put(turn.uid, next_due(turn.uid, entry.period_s, earliest_s))
-            self._again.discard(turn.uid)
+    def _unexpected(self, cases: Sequence[Case], error: Exception) -> None:
+        logger.error("unexpected error in a batch of %d", len(cases), exc_info=error)
+        self._telemetry.tick_errors.inc()
+
+    def _done(self, case: Case) -> None:
+        self._finish(case.entry.uid, case.retry_after_s)
+
+    def _finish(self, uid: str, wait_s: float) -> None:
+        """The turn is over; the next one is at the object's next point, or after what it has to wait."""
+        self.turns_done += 1
+        self._busy.pop(uid, None)
+        entry = self._registry.entries.get(uid)
+        again = uid in self._again
+        self._again.discard(uid)
+        if entry is None:
+            return
+        if again and not wait_s:
+            self._put(uid, self._clock.now())
+        else:
+            earliest_s = self._clock.now() + self._clock.to_control(wait_s)
+            self._put(uid, next_due(uid, entry.period_s, earliest_s))
+
+
+async def _as_done(
+    tasks: Mapping[asyncio.Task[None], Case], sharing: asyncio.Task[Any] | None = None
+) -> AsyncIterator[set[asyncio.Task[Any]]]:
+    """The tasks in sets as they end: all of the first LATE_REAL_S in one. `tasks` may grow meanwhile.
+
+    Whatever is still under way when the caller leaves is cancelled.
+    """
+    over: set[asyncio.Task[Any]] = set()
+    limit_s: float | None = LATE_REAL_S
+    try:
+        while pending := {*tasks, *([sharing] if sharing is not None else [])} - over:
+            when = asyncio.FIRST_COMPLETED if limit_s is None else asyncio.ALL_COMPLETED
+            await asyncio.wait(pending, timeout=limit_s, return_when=when)
+            if limit_s is None:
+                await asyncio.sleep(TOGETHER_REAL_S)
+            limit_s = None
+            done = {task for task in pending if task.done()}
+            over |= done
+            if done:
+                yield done
+    finally:
+        for task in [*tasks, *([sharing] if sharing is not None else [])]:
+            task.cancel()

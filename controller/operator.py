@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -16,16 +17,21 @@ from typing import Any, cast
 import kopf
 
 from controller import __version__, logs
+from controller.actuation.apply import Actuator
+from controller.actuation.targets import TargetWatches
 from controller.api.constants import GROUP, PLURAL, VERSION
+from controller.backfill import Backfiller
 from controller.clock import Clock
 from controller.core import Engine
 from controller.errors import Forbidden, KubernetesError, NotFound
 from controller.events import EventRecorder
 from controller.feeds import Feeds
 from controller.kube import HPAS, RLSCALERS, Json, Kube
+from controller.leader import Leadership
 from controller.loop import ControlLoop
 from controller.policybook import PolicyBook
 from controller.registry import Entry, Registry
+from controller.selector import parse_selector
 from controller.server import HttpServer, create_app
 from controller.settings import Settings
 from controller.telemetry import Telemetry
@@ -47,21 +53,43 @@ class Operator:
         self.telemetry = Telemetry()
         self.registry = Registry()
         self._feeds = Feeds(kube, settings)
+        self._watches = TargetWatches(kube, settings.namespaces, settings.watch_targets_from)
+        engine = Engine()
+        self._backfiller = Backfiller(engine, self.clock)
         self._preparer = Preparer(
-            Engine(), PolicyBook(kube, settings), self._feeds, self.clock, settings.resync_seconds
+            engine,
+            PolicyBook(kube, settings),
+            self._feeds,
+            self.clock,
+            settings.resync_seconds,
+            self._backfiller,
         )
         self._reconciler = Reconciler(
-            kube, self._preparer, self.registry.conflict, EventRecorder(kube), self.telemetry, self.clock
+            kube,
+            self._preparer,
+            Actuator(kube, self._watches),
+            self.registry.conflict,
+            EventRecorder(kube),
+            self.telemetry,
+            self.clock,
         )
         self.loop = ControlLoop(self.registry, self._reconciler, self.telemetry, self.clock)
+        self._serves = parse_selector(settings.shard)
+        self.leadership = Leadership(kube, settings) if settings.leader_election else None
+        self.lost = False
         self._server = HttpServer(create_app(self), settings.http_address)
         self._tasks: list[asyncio.Task[None]] = []
         self._listed = False
+        self._leads = False
         self.sees_hpas = True
 
     async def start(self) -> None:
         """Serve HTTP, list what there is, and let the loop turn."""
         await self._server.start()
+        if self.leadership is not None:
+            self.kube.fence_s = self.leadership.remaining_s
+            await self.leadership.acquire(self._lose)
+        self._leads = True
         await self._first_list()
         self._tasks = [
             asyncio.create_task(self.loop.run(), name="control loop"),
@@ -76,13 +104,25 @@ class Operator:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.loop.stop()
         await self._server.stop()
+        self._watches.close()
+        self._backfiller.close()
         self._feeds.close()
+        if self.leadership is not None:
+            await self.leadership.release()
         await self.kube.close()
+
+    def _lose(self) -> None:
+        """Another leads: end as on SIGTERM. (kopf's own stop flag would delay every end by five seconds.)"""
+        self.lost = True
+        signal.raise_signal(signal.SIGTERM)
 
     # What the watches and lists say
 
     def seen(self, body: Json) -> None:
         """An RLScaler was created or changed."""
+        if not self._serves(body["metadata"].get("labels") or {}):
+            self.gone(body["metadata"]["uid"])
+            return
         change = self.registry.apply(body)
         if change.added or change.changed:
             self.loop.hasten(change.entry)
@@ -123,6 +163,7 @@ class Operator:
             try:
                 await self._list(first=False)
                 self._preparer.tidy(list(self.registry))
+                self._watches.keep(ref for entry in self.registry for ref in entry.targets)
             except KubernetesError as error:
                 logger.warning("RLScalers cannot be listed: %s", error)
             except Exception:
@@ -133,14 +174,15 @@ class Operator:
         self.registry.retain_hpas(await self._hpas())
         for namespace in self.settings.namespaces or (None,):
             known = {entry.uid for entry in self.registry}
-            bodies = await self.kube.list_all(RLSCALERS, namespace)
-            for body in bodies:
-                change = self.registry.apply(body)
-                if first:
-                    self.loop.expect(change.entry)
-                elif change.added or change.changed:
-                    self.loop.hasten(change.entry)
-            listed = {body["metadata"]["uid"] for body in bodies}
+            listed: set[str] = set()
+            async for page in self.kube.pages(RLSCALERS, namespace, self.settings.shard):
+                for body in page.get("items") or []:
+                    listed.add(body["metadata"]["uid"])
+                    change = self.registry.apply(body)
+                    if first:
+                        self.loop.expect(change.entry)
+                    elif change.added or change.changed:
+                        self.loop.hasten(change.entry)
             # What a watch has added while the list was under way is not gone.
             kept = listed | ({entry.uid for entry in self.registry} - known)
             for entry in self.registry.retain(kept, namespace):
@@ -162,6 +204,8 @@ class Operator:
         return self.loop.stuck() if self._listed else None
 
     def ready(self) -> str | None:
+        if not self._leads and self.leadership is not None:
+            return None  # ready to take over, which is all that can be asked of it
         if not self._listed:
             return "RLScalers have not been listed yet"
         if len(self.registry) and not self.loop.turns_done:
@@ -222,6 +266,7 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.networking.connect_timeout = 10.0
     settings.networking.enforce_retry_after = True
     settings.queueing.exit_timeout = 1.0
+    settings.queueing.idle_timeout = 1.0
     settings.process.ultimate_exiting_timeout = 20.0
 
 
@@ -250,8 +295,8 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-async def serve(settings: Settings) -> None:
-    """Run until SIGTERM."""
+async def serve(settings: Settings) -> int:
+    """Run until SIGTERM, or until another operator leads; returns the exit code."""
     kube = await Kube.connect(settings.kubeconfig, settings.api_timeout, settings.api_concurrency)
     operator = Operator(settings, kube)
     await kopf.operator(
@@ -262,10 +307,10 @@ async def serve(settings: Settings) -> None:
         clusterwide=not settings.namespaces,
         namespaces=list(settings.namespaces),
     )
+    return 1 if operator.lost else 0
 
 
 def run(settings: Settings) -> int:
     """The `operator` subcommand."""
     logs.configure(settings.log_level, settings.log_format)
-    asyncio.run(serve(settings))
-    return 0
+    return asyncio.run(serve(settings))

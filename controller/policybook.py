@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import time
 import weakref
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from controller.registry import Entry
 from controller.settings import Settings
 from controller.status import PolicyFacts
 from controller.trouble import Trouble
+
+SHARED_REAL_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class PolicyBook:
         self._formulas: weakref.WeakValueDictionary[FormulaPolicy, FormulaPolicy] = (
             weakref.WeakValueDictionary()
         )
+        self._loads: dict[tuple[str, str], tuple[float, asyncio.Future[Policy]]] = {}
 
     async def choose(self, entry: Entry) -> Chosen:
         """The policy of an RLScaler; an artifact that cannot be used gives a stand-in and its reason."""
@@ -60,7 +64,7 @@ class PolicyBook:
         if entry.spec.policy.formula is not None:
             return Chosen(self._formula(entry.spec.policy.formula))
         try:
-            return Chosen(await self._load(entry.namespace, entry.spec.policy.artifact))
+            return Chosen(await self._shared(entry.namespace, entry.spec.policy.artifact))
         except ArtifactError as error:
             stand_in = UnavailablePolicy(error.reason, str(error))
             return Chosen(stand_in, Trouble(error.reason, str(error)))
@@ -69,6 +73,16 @@ class PolicyBook:
         """One object for equal parameters, so that the engine asks it once for all their services."""
         policy = to_formula(formula)
         return self._formulas.setdefault(policy, policy)
+
+    async def _shared(self, namespace: str, artifact: Artifact) -> Policy:
+        """One load for all who ask for the same at about the same time: thousands do after a start."""
+        key = (namespace if artifact.config_map is not None else "", artifact.model_dump_json())
+        until_s, load = self._loads.get(key, (0.0, None))
+        if load is None or (load.done() and time.monotonic() > until_s):
+            load = asyncio.ensure_future(self._load(namespace, artifact))
+            self._loads = {k: kept for k, kept in self._loads.items() if kept[0] > time.monotonic()}
+            self._loads[key] = (time.monotonic() + SHARED_REAL_S, load)
+        return await asyncio.shield(load)
 
     async def _load(self, namespace: str, artifact: Artifact) -> Policy:
         data = None

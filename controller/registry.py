@@ -6,15 +6,19 @@ the entries and keeps its own working state in them. Both run in one event loop,
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from controller.actuation.scale import TargetRef
+from controller.actuation.target import TargetRef
 from controller.api.constants import API_VERSION, KIND, PAUSED_ANNOTATION, PAUSED_VALUE, Reason
 from controller.api.convert import scale_targets, target_label, to_service_spec
+from controller.api.model import ApiModel
 from controller.api.types import RLScalerSpec
 from controller.api.validation import parse_spec
 from controller.core import ServiceSpec
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_PERIOD_S = 15.0
+MOST_PARTS = 4096
 
 TargetKey = tuple[str, str, str, str]
 
@@ -52,6 +57,12 @@ class Entry:
     trouble: Trouble | None = None
     alive: bool = True
     work: Work | None = None
+    published: Hashable | None = None
+    """The fingerprint of what `status` says, once it says it; the loop's own, as are the two below."""
+    written_s: float = -math.inf
+    """Control seconds when the status was last written."""
+    shown: Hashable | None = None
+    """What the gauges of its telemetry show."""
 
     @property
     def mode(self) -> str:
@@ -211,8 +222,31 @@ def _new_entry(body: Json) -> Entry:
         resource_version=str(metadata.get("resourceVersion", "")),
         paused_by_annotation=_paused(metadata),
         created=str(metadata.get("creationTimestamp", "")),
-        status=dict(body.get("status") or {}),
+        status=_interned(body.get("status") or {}),
     )
+
+
+_parts: dict[ApiModel, ApiModel] = {}
+
+
+def _shared(spec: RLScalerSpec) -> RLScalerSpec:
+    """The spec with its parts (which are frozen) shared with those of others that say the same."""
+    if len(_parts) > MOST_PARTS:
+        _parts.clear()
+    for name, part in vars(spec).items():
+        if isinstance(part, ApiModel):
+            with contextlib.suppress(TypeError):  # not hashable: kept as it is
+                vars(spec)[name] = _parts.setdefault(part, part)
+    return spec
+
+
+def _interned(value: Any) -> Any:
+    """A copy in which equal strings are one: most of what thousands of statuses say is the same."""
+    if isinstance(value, dict):
+        return {sys.intern(key): _interned(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_interned(item) for item in value]
+    return sys.intern(value) if type(value) is str else value
 
 
 def _paused(metadata: Json) -> bool:
@@ -222,7 +256,7 @@ def _paused(metadata: Json) -> bool:
 def _read_spec(entry: Entry, body: Json) -> None:
     """The spec as types; one that the API server let through but we cannot serve is the entry's trouble."""
     try:
-        spec = parse_spec(dict(body.get("spec") or {}))
+        spec = _shared(parse_spec(dict(body.get("spec") or {})))
         service = to_service_spec(spec)
     except SpecError as error:
         entry.spec, entry.service, entry.targets = None, None, ()

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from controller.errors import SettingsError
+from controller.selector import parse_selector
 
 ENV_PREFIX = "RLSCALER_"
 
@@ -39,6 +40,21 @@ def _address(name: str, value: str) -> str:
 
 def _names(name: str, value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _selector(name: str, value: str) -> str:
+    try:
+        parse_selector(value)
+    except ValueError as error:
+        raise SettingsError(name, value, f"a label selector, such as shard=a ({error})") from error
+    return value.strip()
+
+
+def _switch(name: str, value: str) -> bool:
+    found = {"true": True, "1": True, "false": False, "0": False}.get(value.strip().lower())
+    if found is None:
+        raise SettingsError(name, value, "true or false")
+    return found
 
 
 def _listen(name: str, value: str) -> str:
@@ -94,6 +110,15 @@ class Settings:
     namespaces: tuple[str, ...] = _setting((), _names)
     """Namespaces to serve, separated by commas. Empty: all of them."""
 
+    shard: str = _setting("", _selector)
+    """Label selector of the RLScalers to serve, such as "shard=a" or "team in (web, shop)". Empty: all."""
+
+    leader_election: bool = _setting(False, _switch)
+    """Whether to lead by a Lease: of several operators with equal namespaces and shard, one decides."""
+
+    lease_namespace: str = _setting("", _text)
+    """Namespace of the Lease. Empty: the pod's own, else "default"."""
+
     prometheus_address: str = _setting("", _address)
     """Prometheus for RLScalers that name none in spec.metrics.prometheus, such as http://prometheus:9090."""
 
@@ -108,6 +133,10 @@ class Settings:
 
     api_timeout: float = _setting(10.0, _number(0.1, 120, " seconds"))
     """Seconds that one request to the Kubernetes API may take."""
+
+    watch_targets_from: int = _setting(50, _whole(1, 1_000_000))
+    """Targets of one kind (Deployments, say) from which on they are watched instead of read in every turn.
+    Watching needs the verbs list and watch; without them targets are read one by one."""
 
     http_address: str = _setting("0.0.0.0:8080", _listen)
     """host:port for /healthz, /readyz, /metrics and /v1/decisions. Port 0 picks a free one."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -278,7 +278,11 @@ def _policy_ready(facts: Facts) -> Condition | None:
         return Condition(
             kind, TRUE, Reason.FORMULA, f"{facts.policy.name} is a formula; there is nothing to load"
         )
-    return Condition(kind, TRUE, Reason.POLICY_LOADED, f"{facts.policy.name}, {facts.policy.digest}")
+    loaded = f"{facts.policy.name}, {facts.policy.digest}"
+    if facts.decision is not None and facts.decision.unfamiliar:
+        limits = "what is observed lies outside of its training: the HPA's formula is the lower bound"
+        return Condition(kind, TRUE, Reason.OUT_OF_DISTRIBUTION, f"{loaded}; {limits}")
+    return Condition(kind, TRUE, Reason.POLICY_LOADED, loaded)
 
 
 def _routes_synced(facts: Facts) -> Condition | None:
@@ -358,8 +362,11 @@ def _says_the_same(new: Condition, old: Status, generation: int) -> bool:
     )
 
 
+_DIGITS = re.compile(r"\d+(\.\d+)?")
+
+
 def _shape(message: str) -> str:
-    return re.sub(r"\d+(\.\d+)?", "#", message)
+    return _DIGITS.sub("#", message)
 
 
 def last_decision(decision: Decision, observed: Mapping[str, float], now_unix_s: float) -> Status:
@@ -399,6 +406,75 @@ _DECISIVE = ("currentReplicas", "recommendedReplicas", "desiredReplicas", "outco
 
 def _rules(decision: Status) -> list[tuple[Any, ...]]:
     return [(clamp["name"], clamp["reason"], clamp["after"]) for clamp in decision.get("clamps") or []]
+
+
+def fingerprint(facts: Facts) -> Hashable:
+    """Equal for two turns only if the later one gives the status that the earlier one left, untouched.
+
+    Far cheaper than `build`, for the many turns in which nothing happens.
+    """
+    decision = facts.decision
+    decided: Hashable = None
+    if decision is not None:
+        held = decision.recommended_replicas is None or decision.current_replicas == 0
+        decided = (
+            decision.current_replicas,
+            decision.recommended_replicas,
+            decision.desired_replicas,
+            decision.outcome,
+            decision.fallback,
+            decision.policy,
+            decision.unfamiliar,
+            tuple([(clamp.name, clamp.reason, clamp.after) for clamp in decision.clamps]),
+            _shape(decision.message) if held else "",
+        )
+    return (
+        facts.generation,
+        facts.mode,
+        facts.target,
+        facts.paused_by_annotation,
+        _trouble_shape(facts.spec_trouble),
+        _trouble_shape(facts.target_trouble),
+        _trouble_shape(facts.metrics_trouble),
+        _shape(facts.metrics_note) if facts.metrics_note else "",
+        _trouble_shape(facts.policy_trouble),
+        _trouble_shape(facts.route_trouble),
+        facts.has_routes,
+        facts.policy,
+        decided,
+        facts.current_replicas,
+        facts.desired_replicas,
+        facts.scaled,
+        facts.weights_message,
+        facts.pools,
+    )
+
+
+def _trouble_shape(trouble: Trouble | None) -> Hashable:
+    return None if trouble is None else (trouble.reason, trouble.unknown, _shape(trouble.message))
+
+
+def is_minor(written: Status, built: Status) -> bool:
+    """Whether only what was thought differs: the recommendation and its clamps, while nothing was done.
+
+    A reading that wavers round a threshold changes these in every turn.
+    """
+    thought = ("lastDecision", "recommendedReplicas", "stabilization", "conditions")
+    keys = {*written, *built}.difference(thought)
+    if "lastDecision" not in written or any(written.get(key) != built.get(key) for key in keys):
+        return False
+    old, new = (_statuses(status) for status in (written, built))
+    last, now = written["lastDecision"], built["lastDecision"]
+    same = all(last.get(key) == now.get(key) for key in ("desiredReplicas", "currentReplicas", "fallback"))
+    return old == new and same
+
+
+def _statuses(status: Status) -> dict[str, tuple[str, int]]:
+    return {
+        condition["type"]: (condition["status"], condition["observedGeneration"])
+        for condition in status.get("conditions") or []
+        if condition["type"] != ConditionType.SCALING_LIMITED
+    }
 
 
 def difference(written: Status, built: Status) -> Status | None:

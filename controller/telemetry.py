@@ -36,6 +36,18 @@ class Telemetry:
             buckets=FAST_S,
             registry=self.registry,
         )
+        self.delay = Histogram(
+            "rlscaler_decision_delay_seconds",
+            "Real seconds between the time an RLScaler was due and its decision, its readings included.",
+            buckets=FAST_S,
+            registry=self.registry,
+        )
+        self.batch_cpu = Histogram(
+            "rlscaler_batch_cpu_seconds",
+            "Processor seconds of this process from the start of a batch to its decisions.",
+            buckets=FAST_S,
+            registry=self.registry,
+        )
         self.queries = Counter(
             "rlscaler_metric_queries",
             "Signals read, by outcome (OK, NoData, PrometheusUnreachable, ...).",
@@ -63,6 +75,9 @@ class Telemetry:
         self.desired = self._gauge("rlscaler_desired_replicas", "Replicas after the guard.")
         self.recommended = self._gauge("rlscaler_recommended_replicas", "Replicas that the policy asked for.")
         self.fallback = self._gauge("rlscaler_fallback", "1 while an RLScaler runs on its fallback.")
+        self.unfamiliar = self._gauge(
+            "rlscaler_out_of_distribution", "1 while the policy sees what it never saw in training."
+        )
         self.managed = Gauge("rlscaler_managed_objects", "RLScalers served.", registry=self.registry)
 
     def _gauge(self, name: str, text: str) -> Gauge:
@@ -70,7 +85,7 @@ class Telemetry:
 
     def forget(self, namespace: str, name: str) -> None:
         """Drop the series of a deleted RLScaler."""
-        for gauge in (self.current, self.desired, self.recommended, self.fallback):
+        for gauge in (self.current, self.desired, self.recommended, self.fallback, self.unfamiliar):
             gauge.remove_by_labels({"namespace": namespace, "name": name})
 
     def render(self) -> bytes:

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from controller.clock import Clock
-from controller.core import Engine, Outcome
+from controller.core import Engine
 from controller.feeds import Feed, FeedError, Feeds
-from controller.metrics import read_history
 from controller.policybook import Chosen, PolicyBook
 from controller.registry import Entry
 from controller.status import stabilization_state
 from controller.trouble import Trouble
+
+if TYPE_CHECKING:
+    from controller.backfill import Backfiller
 
 logger = logging.getLogger(__name__)
 
@@ -44,19 +48,27 @@ class Preparer:
     """Makes and renews `Work`; the only one who adds and removes rows of the engine."""
 
     def __init__(
-        self, engine: Engine, book: PolicyBook, feeds: Feeds, clock: Clock, renew_real_s: float
+        self,
+        engine: Engine,
+        book: PolicyBook,
+        feeds: Feeds,
+        clock: Clock,
+        renew_real_s: float,
+        backfiller: Backfiller,
     ) -> None:
         self.engine = engine
         self._book = book
         self._feeds = feeds
         self._clock = clock
         self._renew_real_s = renew_real_s
+        self._backfiller = backfiller
 
     async def prepare(self, entry: Entry) -> Work | None:
         """The entry's work, renewed where its spec has changed or time is up; None if it changed again."""
-        work = entry.work
-        if work is not None and work.generation == entry.generation and self._clock.now() < work.renew_at_s:
+        work = self.current(entry)
+        if work is not None:
             return work
+        work = entry.work
         generation, service = entry.generation, entry.service
         assert service is not None
         chosen = await self._book.choose(entry)
@@ -66,7 +78,8 @@ class Preparer:
         if not entry.alive or entry.generation != generation:
             return None
         missing = chosen.trouble is not None or trouble is not None
-        wait_s = RETRY_REAL_S if missing else self._renew_real_s
+        # not all of them at once, though all of them were prepared at once
+        wait_s = RETRY_REAL_S if missing else self._renew_real_s * random.uniform(0.75, 1.25)
         renew_at_s = self._clock.now() + self._clock.to_control(wait_s)
         fresh = Work(generation, -1, chosen, feed, trouble, renew_at_s)
         if work is None:
@@ -101,26 +114,29 @@ class Preparer:
         self.engine.restore(work.row, self._clock.now(), state, current_replicas)
         work.restored = True
 
-    async def backfill(self, entry: Entry, work: Work) -> None:
-        """Read the request rate's history; bounded, so that a slow Prometheus does not delay decisions."""
+    def ask_history(self, entry: Entry, work: Work) -> asyncio.Future[None] | None:
+        """Have the request rate's history read in the background; None where there is none to read."""
         if work.feed is None or not work.feed.history_queries:
+            return None
+        return self._backfiller.ask(entry, work)
+
+    async def backfill(self, entry: Entry, work: Work) -> None:
+        """Wait a little for the history; neither a slow Prometheus nor a crowd delays a decision much."""
+        done = self.ask_history(entry, work)
+        if done is None or self._backfiller.busy(work):
             return
         limit_s = max(LEAST_HISTORY_REAL_S, self._clock.to_real(entry.period_s) / 2)
         try:
-            async with asyncio.timeout(limit_s):
-                history = await read_history(
-                    work.feed.source, work.feed.history_queries, self._clock.now(), self._clock.scale
-                )
+            await asyncio.wait_for(asyncio.shield(done), limit_s)
         except TimeoutError:
             logger.warning("%s/%s: history not read within %g s", entry.namespace, entry.name, limit_s)
-            return
-        if not entry.alive:
-            return
-        outcome = history.outcomes["requestRate"]
-        work.backfilled = outcome in (Outcome.OK, Outcome.EMPTY, Outcome.NAN)
-        rates = history.arrays["request_rate"]
-        if np.isfinite(rates).any():
-            self.engine.backfill(history.times_s, rates[:, None], rows=np.array([work.row]))
+
+    def current(self, entry: Entry) -> Work | None:
+        """The entry's work if it needs no renewal."""
+        work = entry.work
+        if work is not None and work.generation == entry.generation and self._clock.now() < work.renew_at_s:
+            return work
+        return None
 
     def drop(self, entry: Entry) -> None:
         """Free what a deleted RLScaler held."""

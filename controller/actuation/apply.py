@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controller.actuation.routes import HttpRoutes, Plan, RouteProvider
-from controller.actuation.scale import Scaler, Target
+from controller.actuation.scale import Scaler
+from controller.actuation.target import Target
+from controller.actuation.targets import TargetWatches
 from controller.api.constants import Reason
 from controller.core import Pool, route_weights, split_replicas
 from controller.errors import Conflict, Forbidden, KindNotFound, KubernetesError, NotFound, NotScalable
@@ -50,8 +52,8 @@ class Routed:
 class Actuator:
     """Carries decisions out through the Kubernetes API."""
 
-    def __init__(self, kube: Kube) -> None:
-        self.scaler = Scaler(kube)
+    def __init__(self, kube: Kube, watches: TargetWatches | None = None) -> None:
+        self.scaler = Scaler(kube, watches)
         self._routes: dict[str, RouteProvider] = {HttpRoutes.kind: HttpRoutes(kube)}
 
     async def scale(self, targets: Sequence[Target], wanted: Sequence[int]) -> Scaled:

@@ -1,71 +1,57 @@
 """Scale targets: reading replicas and readiness, and writing replicas through the scale subresource.
 
-The loop reads every target each tick, so the well-known kinds cost one request: their fields are where the
-apps/v1 API says. Any other kind costs two, /scale for the replicas (its path is the kind's own affair) and
-the object for its ready replicas.
+Targets of well-known kinds come from a watch where there is one (see `controller.actuation.targets`), else
+from one request each: their fields are where the apps/v1 API says. Any other kind costs two requests, /scale
+for the replicas (its path is the kind's own affair) and the object for its ready replicas.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
+from controller.actuation.target import WELL_KNOWN, Target, TargetRef, read_target
+from controller.actuation.targets import TargetWatches
 from controller.errors import Conflict, NotFound
-from controller.kube import Json, Kube, Resource
+from controller.kube import Kube
 
 ATTEMPTS: Final = 3
-WELL_KNOWN: Final = frozenset(
-    {("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("apps/v1", "ReplicaSet")}
-)
 
-
-@dataclass(frozen=True)
-class TargetRef:
-    """What an RLScaler points at; always in its own namespace."""
-
-    api_version: str
-    kind: str
-    name: str
-    namespace: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
-
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        """Identity whatever the version: two API versions of one group are one target."""
-        return (self.api_version.rpartition("/")[0], self.kind, self.namespace, self.name)
-
-
-@dataclass(frozen=True)
-class Target:
-    """A scale target as last read. `replicas`: spec.replicas of its scale; `ready`: None where unknown."""
-
-    ref: TargetRef
-    resource: Resource
-    replicas: int
-    ready: int | None
-    resource_version: str
+__all__ = ["Scaler", "Target", "TargetRef"]
 
 
 class Scaler:
     """Reads and writes scale targets. Raises the KubernetesError tree; NotFound names the target."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, watches: TargetWatches | None = None) -> None:
         self._kube = kube
+        self._watches = watches
+
+    def known(self, ref: TargetRef) -> Target | None:
+        """The target as a watch shows it, or None where it takes a request to know."""
+        return self._watches.known(ref) if self._watches is not None else None
 
     async def read(self, ref: TargetRef) -> Target:
+        """The target, from its watch or by a request."""
+        found = self.known(ref)
+        if found is None and self._watches is not None:
+            await self._watches.expect(ref)
+            found = self.known(ref)
+        return found or await self.fetch(ref)
+
+    async def fetch(self, ref: TargetRef) -> Target:
+        """The target by a request, whatever a watch shows."""
         resource = await self._kube.scalable(ref.api_version, ref.kind)
         try:
             if (ref.api_version, ref.kind) in WELL_KNOWN:
                 body = await self._kube.get(resource, ref.namespace, ref.name)
-                return _target(ref, resource, body, body)
+                return read_target(ref, resource, body, body)
             scale, body = await asyncio.gather(
                 self._kube.get(resource, ref.namespace, ref.name, "scale"),
                 self._kube.get(resource, ref.namespace, ref.name),
             )
-            return _target(ref, resource, scale, body)
+            return read_target(ref, resource, scale, body)
         except NotFound as error:
             raise NotFound(f"{ref} not found", 404) from error
 
@@ -80,7 +66,7 @@ class Scaler:
             try:
                 return await self._patch(newest, replicas)
             except Conflict:
-                newest = await self.read(target.ref)
+                newest = await self.fetch(target.ref)
             if newest.replicas != target.replicas:
                 raise Conflict(
                     f"{target.ref} was scaled from {target.replicas} to {newest.replicas} by somebody else",
@@ -93,20 +79,7 @@ class Scaler:
         body = {"metadata": {"resourceVersion": target.resource_version}, "spec": {"replicas": replicas}}
         scale = await self._kube.merge_patch(target.resource, ref.namespace, ref.name, body, "scale")
         version = str(scale.get("metadata", {}).get("resourceVersion", ""))
-        return replace(target, replicas=replicas, resource_version=version)
-
-
-def _target(ref: TargetRef, resource: Resource, scale: Json, body: Json) -> Target:
-    replicas = (scale.get("spec") or {}).get("replicas")
-    version = str(scale["metadata"]["resourceVersion"])
-    return Target(ref, resource, 1 if replicas is None else int(replicas), _ready(ref, scale, body), version)
-
-
-def _ready(ref: TargetRef, scale: Json, body: Json) -> int | None:
-    """Ready replicas; apps/v1 leaves the field out at zero, elsewhere its absence says nothing."""
-    ready: Any = (body.get("status") or {}).get("readyReplicas")
-    if ready is None and (ref.api_version, ref.kind) in WELL_KNOWN:
-        return 0
-    if ready is None:
-        ready = (scale.get("status") or {}).get("replicas")
-    return None if ready is None else int(ready)
+        written = replace(target, replicas=replicas, resource_version=version)
+        if self._watches is not None:
+            self._watches.written(written)
+        return written

@@ -93,6 +93,7 @@ class Reason(StrEnum):
     # PolicyReady
     POLICY_LOADED = "PolicyLoaded"
     FORMULA = "Formula"
+    OUT_OF_DISTRIBUTION = "OutOfDistribution"
     ARTIFACT_NOT_FOUND = "ArtifactNotFound"
     ARTIFACT_INVALID = "ArtifactInvalid"
     ARTIFACT_DIGEST_MISMATCH = "ArtifactDigestMismatch"

@@ -3,7 +3,7 @@
 from controller.metrics.collect import load_reading, to_samples
 from controller.metrics.config import PrometheusConfig, TlsConfig
 from controller.metrics.errors import PrometheusConfigError, QueryTemplateError
-from controller.metrics.history import History, read_history
+from controller.metrics.history import History, read_histories, read_history
 from controller.metrics.presets import PRESETS, QueryContext, render_queries
 from controller.metrics.prometheus import PrometheusSource
 from controller.metrics.source import SIGNALS, MetricsSource, QuerySet, RangeReading, SignalReading
@@ -23,6 +23,7 @@ __all__ = [
     "SignalReading",
     "TlsConfig",
     "load_reading",
+    "read_histories",
     "read_history",
     "render_queries",
     "to_samples",

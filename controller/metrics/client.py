@@ -12,7 +12,7 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakSet
@@ -115,6 +115,31 @@ class Client:
         def ask(timeout_s: float) -> Any:
             own = params | _server_timeout(timeout_s)
             return self._connect.custom_query(query, own, timeout=timeout_s)
+
+        return self._attempt(ask, deadline)
+
+    def post(self, path: str, fields: Mapping[str, str], deadline: float, read: Callable[[Any], Any]) -> Any:
+        """What `read` makes of `data.result`, for queries too long for an address; or an Answer: why not.
+
+        path: /api/v1/query or /api/v1/query_range. A ValueError of `read` is an answer that can't be used.
+        """
+        connect = self._connect
+
+        def ask(timeout_s: float) -> Any:
+            response = self._session.post(
+                f"{self._url}{path}",
+                data={**fields, **_server_timeout(timeout_s)},
+                headers=connect.headers,
+                auth=connect.auth,
+                timeout=timeout_s,
+            )
+            if response.status_code != 200:
+                raise PrometheusApiClientException(f"HTTP status {response.status_code}")
+            result = response.json()["data"]["result"]
+            try:
+                return read(result)
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                return failed(Outcome.BAD_QUERY, f"the grouped answer can't be used: {error}")
 
         return self._attempt(ask, deadline)
 

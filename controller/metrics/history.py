@@ -7,14 +7,14 @@ control seconds. The operator calls it when it first sees an RLScaler.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from controller.core.observation import COARSE_SLOTS, COARSE_STEP_S, FINE_SLOTS, FINE_STEP_S
 from controller.core.samples import FloatArray, Outcome
-from controller.metrics.source import MetricsSource, RangeReading
+from controller.metrics.source import MetricsSource, QuerySet, RangeReading
 
 SAMPLES_FIELDS = {
     "requestRate": "request_rate",
@@ -48,18 +48,31 @@ async def read_history(
     coarse: tuple[float, int] = (COARSE_STEP_S, COARSE_SLOTS),
 ) -> History:
     """History up to `end_s` (control seconds); `fine` and `coarse` are (step in control seconds, points)."""
+    rules = queries if isinstance(queries, QuerySet) else QuerySet(queries)
+    return (await read_histories(source, [rules], end_s, time_scale, fine, coarse))[0]
+
+
+async def read_histories(
+    source: MetricsSource,
+    batch: Sequence[QuerySet],
+    end_s: float,
+    time_scale: float = 1.0,
+    fine: tuple[float, int] = (FINE_STEP_S, FINE_SLOTS),
+    coarse: tuple[float, int] = (COARSE_STEP_S, COARSE_SLOTS),
+) -> list[History]:
+    """`read_history` of several services on one grid of times."""
     middle_s = end_s - fine[0] * (fine[1] - 1)
     start_s = end_s - coarse[0] * (coarse[1] - 1)
     last_coarse_s = start_s + coarse[0] * ((middle_s - start_s) // coarse[0])
     spans = [(start_s, min(last_coarse_s, middle_s - fine[0]), coarse[0]), (middle_s, end_s, fine[0])]
     readings = await asyncio.gather(
         *(
-            source.read_range(queries, start / time_scale, end / time_scale, step / time_scale)
+            source.read_range_many(batch, start / time_scale, end / time_scale, step / time_scale)
             for start, end, step in spans
             if end >= start
         )
     )
-    return _joined(readings, time_scale)
+    return [_joined(list(parts), time_scale) for parts in zip(*readings, strict=True)]
 
 
 def _joined(readings: list[RangeReading], time_scale: float) -> History:

@@ -52,8 +52,14 @@ def _judge_sample(sample: Any) -> Answer:
         time_s, value = float(sample[0]), float(sample[1])
     except (TypeError, ValueError, IndexError, KeyError):
         return failed(Outcome.BAD_QUERY, f"the query gave {sample!r}, which is not a number")
+    return judge_value(value, time_s)
+
+
+def judge_value(value: float, time_s: float) -> Answer:
+    """One number that a query gave."""
     if not math.isfinite(value):
-        return Answer(math.nan, Outcome.NAN, f"the query gave {sample[1]}", time_s)
+        shown = "NaN" if math.isnan(value) else f"{'+' if value > 0 else '-'}Inf"
+        return Answer(math.nan, Outcome.NAN, f"the query gave {shown}", time_s)
     if value < 0:
         return Answer(math.nan, Outcome.NEGATIVE, f"the query gave {value:g}, which is below zero", time_s)
     return Answer(value, Outcome.OK, "", time_s)
@@ -93,7 +99,16 @@ def judge_range(result: Any, times_s: FloatArray, step_s: float) -> tuple[FloatA
         return values, failed(Outcome.EMPTY, "the query gave no series in the range")
     if len(result) > 1:
         return values, judge_instant(result)
-    samples = np.array(result[0].get("values", ()), dtype=np.float64).reshape(-1, 2)
+    return judge_points(result[0], times_s, step_s)
+
+
+def judge_points(series: Mapping[str, Any], times_s: FloatArray, step_s: float) -> tuple[FloatArray, Answer]:
+    """One series of a range query on the grid `times_s` `[T]`."""
+    values = np.full(times_s.shape, np.nan)
+    points = series.get("values", ())
+    samples = np.empty((len(points), 2))
+    samples[:, 0] = [point[0] for point in points]
+    samples[:, 1] = [float(point[1]) for point in points]
     index = np.rint((samples[:, 0] - times_s[0]) / step_s).astype(np.int64)
     inside = (index >= 0) & (index < len(values))
     good = inside & np.isfinite(samples[:, 1]) & (samples[:, 1] >= 0)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from controller.metrics.errors import QueryTemplateError
+from controller.metrics.groups import AMONG, POD_LABELS, Family, Plan, Share
 from controller.metrics.source import SIGNALS, QuerySet
 
 MAX_AGE_IN_WINDOWS = 0.75
@@ -45,8 +46,57 @@ class QueryContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose series a query selects: one service's, or many services' at once, told apart by `labels`."""
+
+    matchers: str
+    labels: tuple[str, ...] = ()
+
+    @classmethod
+    def one(cls, namespace: str, service: str, more: str = "") -> Scope:
+        """One service, under these label names."""
+        return cls(f'{more}{namespace}="{{{{namespace}}}}",{service}="{{{{service}}}}"')
+
+    @classmethod
+    def many(cls, namespace: str, service: str, more: str = "") -> Scope:
+        """All the services of a group, under the same label names."""
+        return cls(f"{more}{AMONG}", (namespace, service))
+
+    def select(self, metric: str, *more: str) -> str:
+        """A selector."""
+        return f"{metric}{{{','.join((self.matchers, *more))}}}"
+
+    def by(self, *more: str) -> str:
+        """What follows the name of an aggregation."""
+        kept = (*more, *self.labels)
+        return f" by ({', '.join(kept)}) " if kept else ""
+
+    def rate(self, selector: str) -> str:
+        """The sum of a counter's rates."""
+        return f"sum{self.by()}(rate({selector}[{{{{window}}}}]))"
+
+    def quantile(self, buckets: str) -> str:
+        """A classic histogram's quantile."""
+        return f"histogram_quantile({{{{quantile}}}}, sum{self.by('le')}(rate({buckets}[{{{{window}}}}])))"
+
+    def ratio(self, errors: str, total: str) -> str:
+        """Errors over total: 0 where requests are counted but no error has been, never where none are."""
+        every = self.rate(total)
+        return f"({self.rate(errors)} or 0 * {every}) / {every}"
+
+    def age(self, *selectors: str) -> str:
+        """The age (s) of the newest sample under the selectors; see `freshness_query`."""
+        times = " or ".join(f"timestamp({selector})" for selector in selectors)
+        return f"time() - max{self.by()}({times})"
+
+
+@dataclass(frozen=True, slots=True)
 class Preset:
-    """Query templates by signal, and by signal the selectors whose newest sample tells its freshness."""
+    """Query templates by signal, and by signal the selectors whose newest sample tells its freshness.
+
+    groups, ages: by signal, the same for many services at once; of several the first that knows a service
+    answers (its youngest sample, for ages).
+    """
 
     name: str
     description: str
@@ -54,52 +104,82 @@ class Preset:
     selectors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     requires: tuple[str, ...] = ()
     """The user must give at least one of these signals."""
+    groups: Mapping[str, tuple[Family, ...]] = field(default_factory=dict)
+    ages: Mapping[str, tuple[Family, ...]] = field(default_factory=dict)
 
 
-_PODS = 'namespace="{{namespace}}",pod=~"{{workloadPods}}"'
-_CPU_USED = f'container_cpu_usage_seconds_total{{{_PODS},container!=""}}'
-_CPU_ASKED = f'kube_pod_container_resource_requests{{{_PODS},resource="cpu"}}'
+_TRAFFIC = ("requestRate", "latency", "errorRatio")
 
 
-def _rate(selector: str) -> str:
-    return f"sum(rate({selector}[{{{{window}}}}]))"
-
-
-def _ratio(errors: str, total: str) -> str:
-    """Errors over total: 0 where requests are counted but no error has been, never where none are counted."""
-    return f"({_rate(errors)} or 0 * {_rate(total)}) / {_rate(total)}"
-
-
-# The core counts utilisation over ready replicas, as the HPA does: what pods that are still starting ask for
-# would dilute it just when the service is short of them. Where readiness is not exported, all pods count.
-_NOT_READY = f'kube_pod_status_ready{{{_PODS},condition="true"}} == 0'
-CPU_QUERY = f"{_rate(_CPU_USED)} / sum({_CPU_ASKED} unless on (namespace, pod) ({_NOT_READY}))"
-
-
-def _quantile(buckets: str) -> str:
-    return f"histogram_quantile({{{{quantile}}}}, sum by (le) (rate({buckets}[{{{{window}}}}])))"
-
-
-def _metered(requests: str, buckets: str, errors: str) -> dict[str, str]:
+def _metered(scope: Scope, requests: str, buckets: str, *failed: str) -> dict[str, str]:
     return {
-        "requestRate": _rate(requests),
-        "latency": _quantile(buckets),
-        "errorRatio": _ratio(errors, requests),
+        "requestRate": scope.rate(scope.select(requests)),
+        "latency": scope.quantile(scope.select(buckets)),
+        "errorRatio": scope.ratio(scope.select(requests, *failed), scope.select(requests)),
     }
 
 
-def _traffic_selectors(*selectors: str) -> dict[str, tuple[str, ...]]:
-    return dict.fromkeys(("requestRate", "latency", "errorRatio"), selectors)
+def _families(scope: Scope, queries: Mapping[str, str]) -> dict[str, tuple[Family, ...]]:
+    return {signal: (Family(query, scope.labels),) for signal, query in queries.items()}
 
 
-_ENVOY = 'namespace="{{namespace}}",envoy_cluster_name="{{service}}"'
-_ENVOY_TOTAL = f"envoy_cluster_upstream_rq_total{{{_ENVOY}}}"
+def _ages(*scopes_and_metrics: tuple[Scope, str]) -> dict[str, tuple[Family, ...]]:
+    families = tuple(
+        Family(scope.age(scope.select(metric)), scope.labels) for scope, metric in scopes_and_metrics
+    )
+    return dict.fromkeys(_TRAFFIC, families)
 
-_ENVOY_RESPONSES = f"envoy_cluster_upstream_rq_xx{{{_ENVOY}}}"
+
+# CPU: for every preset
+
+_PODS = 'namespace="{{namespace}}",pod=~"{{workloadPods}}"'
+
+
+def _cpu_used(matchers: str) -> str:
+    return f'container_cpu_usage_seconds_total{{{matchers},container!=""}}'
+
+
+def _cpu_asked(matchers: str) -> str:
+    """What the pods that count ask for.
+
+    The core counts utilisation over ready replicas, as the HPA does: what pods that are still starting ask
+    for would dilute it just when the service is short of them. Where readiness isn't exported, all count.
+    """
+    asked = f'kube_pod_container_resource_requests{{{matchers},resource="cpu"}}'
+    not_ready = f'kube_pod_status_ready{{{matchers},condition="true"}} == 0'
+    return f"{asked} unless on (namespace, pod) ({not_ready})"
+
+
+_CPU_USED = _cpu_used(_PODS)
+CPU_QUERY = f"{Scope(_PODS).rate(_CPU_USED)} / sum({_cpu_asked(_PODS)})"
+
+
+def _by_pods(aggregate: str, inner: str) -> str:
+    """Per workload by the names of its pods; `Family.pods` says what the labels mean."""
+    named = (
+        f'label_replace({aggregate} by (namespace, pod) ({inner}), "workload", "$1", "pod", "(.+)-[a-z0-9]+")'
+    )
+    both = f'label_replace({named}, "deep", "1", "pod", ".+-[a-z0-9]+-[a-z0-9]{{5}}")'
+    return f"{aggregate} by ({', '.join(POD_LABELS)}) ({both})"
+
+
+CPU_FAMILIES = (
+    Family(_by_pods("sum", f"rate({_cpu_used(AMONG)}[{{{{window}}}}])"), POD_LABELS, pods="sum"),
+    Family(_by_pods("sum", _cpu_asked(AMONG)), POD_LABELS, pods="sum"),
+)
+"""Cores used, and cores asked for: their ratio is CPU_QUERY's."""
+CPU_AGE = Family(f"time() - {_by_pods('max', f'timestamp({_cpu_used(AMONG)})')}", POD_LABELS, pods="min")
+
+
+# Envoy
+
+_ENVOY = ("namespace", "envoy_cluster_name")
+_ENVOY_TOTAL = "envoy_cluster_upstream_rq_total"
+_ENVOY_RESPONSES = "envoy_cluster_upstream_rq_xx"
 _ENVOY_REFUSALS = {
-    "no_endpoint": f"envoy_cluster_upstream_cx_none_healthy{{{_ENVOY}}}",
-    "no_connection": f"envoy_cluster_upstream_rq_pending_failure_eject{{{_ENVOY}}}",
-    "circuit_breaker": f"envoy_cluster_upstream_rq_pending_overflow{{{_ENVOY}}}",
+    "no_endpoint": "envoy_cluster_upstream_cx_none_healthy",
+    "no_connection": "envoy_cluster_upstream_rq_pending_failure_eject",
+    "circuit_breaker": "envoy_cluster_upstream_rq_pending_overflow",
 }
 """Requests that Envoy answered itself and does not count as upstream requests.
 
@@ -108,72 +188,84 @@ circuit breaker is open would read what it serves instead of what is asked of it
 """
 
 
-def _envoy_rate() -> str:
+def _envoy_rate(scope: Scope) -> str:
     terms = [
-        f'label_replace({_rate(selector)}, "refused", "{why}", "", "")'
-        for why, selector in _ENVOY_REFUSALS.items()
+        f'label_replace({scope.rate(scope.select(metric))}, "refused", "{why}", "", "")'
+        for why, metric in _ENVOY_REFUSALS.items()
     ]
-    return f"sum({' or '.join([_rate(_ENVOY_TOTAL), *terms])})"
+    return f"sum{scope.by()}({' or '.join([scope.rate(scope.select(_ENVOY_TOTAL)), *terms])})"
+
+
+def _envoy(scope: Scope) -> dict[str, str]:
+    failed = scope.select(_ENVOY_RESPONSES, 'envoy_response_code_class="5"')
+    return {
+        "requestRate": _envoy_rate(scope),
+        "latency": scope.quantile(scope.select("envoy_cluster_upstream_rq_time_bucket")),
+        "errorRatio": scope.ratio(failed, scope.select(_ENVOY_RESPONSES)),
+        "inFlight": f"sum{scope.by()}({scope.select('envoy_cluster_upstream_rq_active')})",
+    }
 
 
 ENVOY = Preset(
     "envoy",
     "Envoy's own statistics of the upstream cluster called metrics.service",
-    {
-        "requestRate": _envoy_rate(),
-        "latency": _quantile(f"envoy_cluster_upstream_rq_time_bucket{{{_ENVOY}}}"),
-        "errorRatio": _ratio(
-            f'envoy_cluster_upstream_rq_xx{{{_ENVOY},envoy_response_code_class="5"}}', _ENVOY_RESPONSES
-        ),
-        "inFlight": f"sum(envoy_cluster_upstream_rq_active{{{_ENVOY}}})",
-    },
-    _traffic_selectors(_ENVOY_TOTAL),
+    _envoy(Scope.one(*_ENVOY)),
+    dict.fromkeys(_TRAFFIC, (Scope.one(*_ENVOY).select(_ENVOY_TOTAL),)),
+    groups=_families(Scope.many(*_ENVOY), _envoy(Scope.many(*_ENVOY))),
+    ages=_ages((Scope.many(*_ENVOY), _ENVOY_TOTAL)),
 )
 
-_ISTIO = (
-    'reporter=~"destination|waypoint",'
-    'destination_service_namespace="{{namespace}}",destination_service_name="{{service}}"'
-)
-_ISTIO_TOTAL = f"istio_requests_total{{{_ISTIO}}}"
+# Istio
+
+_ISTIO = ("destination_service_namespace", "destination_service_name", 'reporter=~"destination|waypoint",')
+_ISTIO_TOTAL = "istio_requests_total"
+
+
+def _istio(scope: Scope) -> dict[str, str]:
+    return _metered(scope, _ISTIO_TOTAL, "istio_request_duration_milliseconds_bucket", 'response_code=~"5.."')
+
 
 ISTIO = Preset(
     "istio",
     "Istio's standard metrics of the Service called metrics.service, from its sidecars or waypoint",
-    _metered(
-        _ISTIO_TOTAL,
-        f"istio_request_duration_milliseconds_bucket{{{_ISTIO}}}",
-        f'istio_requests_total{{{_ISTIO},response_code=~"5.."}}',
-    ),
-    _traffic_selectors(_ISTIO_TOTAL),
+    _istio(Scope.one(*_ISTIO)),
+    dict.fromkeys(_TRAFFIC, (Scope.one(*_ISTIO).select(_ISTIO_TOTAL),)),
+    groups=_families(Scope.many(*_ISTIO), _istio(Scope.many(*_ISTIO))),
+    ages=_ages((Scope.many(*_ISTIO), _ISTIO_TOTAL)),
 )
 
-_NGINX_EXPORTED = 'exported_namespace="{{namespace}}",exported_service="{{service}}"'
-_NGINX_HONOURED = 'namespace="{{namespace}}",service="{{service}}"'
+# ingress-nginx: Prometheus renames the exporter's labels unless the scrape sets honor_labels; both are tried.
+
+_NGINX = (("exported_namespace", "exported_service"), ("namespace", "service"))
+_NGINX_TOTAL = "nginx_ingress_controller_requests"
 
 
-def _nginx(query: str) -> str:
-    """Either label pair: Prometheus renames the exporter's labels unless the scrape sets honor_labels."""
-    return f"{query.replace('LABELS', _NGINX_EXPORTED)} or {query.replace('LABELS', _NGINX_HONOURED)}"
+def _nginx(scope: Scope) -> dict[str, str]:
+    buckets = "nginx_ingress_controller_request_duration_seconds_bucket"
+    return _metered(scope, _NGINX_TOTAL, buckets, 'status=~"5.."')
 
 
-_NGINX_TOTAL = "nginx_ingress_controller_requests{LABELS}"
-_NGINX_QUERIES = _metered(
-    _NGINX_TOTAL,
-    "nginx_ingress_controller_request_duration_seconds_bucket{LABELS}",
-    'nginx_ingress_controller_requests{LABELS,status=~"5.."}',
-)
+def _nginx_either() -> dict[str, str]:
+    renamed, honoured = (_nginx(Scope.one(*labels)) for labels in _NGINX)
+    either = {signal: f"{renamed[signal]} or {honoured[signal]}" for signal in renamed}
+    return either | {"latency": f"1000 * ({either['latency']})"}
+
+
+def _nginx_families() -> dict[str, tuple[Family, ...]]:
+    found = []
+    for scope in (Scope.many(*labels) for labels in _NGINX):
+        queries = _nginx(scope)
+        found.append(_families(scope, queries | {"latency": f"1000 * {queries['latency']}"}))
+    return {signal: tuple(part[signal][0] for part in found) for signal in found[0]}
+
 
 INGRESS_NGINX = Preset(
     "ingress-nginx",
     "ingress-nginx's controller metrics of the Service called metrics.service",
-    {
-        "requestRate": _nginx(_NGINX_QUERIES["requestRate"]),
-        "latency": f"1000 * ({_nginx(_NGINX_QUERIES['latency'])})",
-        "errorRatio": _nginx(_NGINX_QUERIES["errorRatio"]),
-    },
-    _traffic_selectors(
-        _NGINX_TOTAL.replace("LABELS", _NGINX_EXPORTED), _NGINX_TOTAL.replace("LABELS", _NGINX_HONOURED)
-    ),
+    _nginx_either(),
+    dict.fromkeys(_TRAFFIC, tuple(Scope.one(*labels).select(_NGINX_TOTAL) for labels in _NGINX)),
+    groups=_nginx_families(),
+    ages=_ages(*((Scope.many(*labels), _NGINX_TOTAL) for labels in _NGINX)),
 )
 
 CUSTOM = Preset(
@@ -204,6 +296,7 @@ def render_queries(preset: str, overrides: Mapping[str, str] | None, context: Qu
         {name: query for name, query in fresh.items() if query},
         max_age_s=max(MAX_AGE_IN_WINDOWS * context.real_window_s, MIN_MAX_AGE_S),
         time_scale=context.time_scale,
+        plans=_plans(chosen, own, queries, fresh, context),
     )
 
 
@@ -274,6 +367,44 @@ def _fill(template: str, signal: str, values: Mapping[str, str]) -> str:
         return values[match[1]]
 
     return _PLACEHOLDER.sub(value, template)
+
+
+# Groups
+
+
+def _plans(
+    preset: Preset,
+    own: Mapping[str, str],
+    queries: Mapping[str, str],
+    fresh: Mapping[str, str],
+    context: QueryContext,
+) -> dict[str, Plan]:
+    """By query text, how a grouped answer gives the same; the user's own queries have none."""
+    values = {name: text for name, text in _placeholders(context).items() if name in ("window", "quantile")}
+    key = (context.namespace, context.service or context.workload)
+
+    def shares(families: tuple[Family, ...], keys: tuple[tuple[str, ...], ...]) -> tuple[Share, ...]:
+        return tuple(Share(family.filled(values), keys) for family in families)
+
+    plans = {}
+    for signal, text in queries.items():
+        if signal in own or signal not in preset.groups:
+            continue
+        plans[text] = Plan("first", shares(preset.groups[signal], (key,)))
+        if fresh.get(signal):
+            plans[fresh[signal]] = Plan("youngest", shares(preset.ages[signal], (key,)))
+    workloads = (context.workload, *context.other_workloads)
+    if "cpuUtilization" in queries and "cpuUtilization" not in own and _distinct_pods(workloads):
+        keys = tuple((context.namespace, workload) for workload in workloads)
+        plans[queries["cpuUtilization"]] = Plan("ratio", shares(CPU_FAMILIES, keys))
+        plans[fresh["cpuUtilization"]] = Plan("youngest", shares((CPU_AGE,), keys))
+    return plans
+
+
+def _distinct_pods(workloads: tuple[str, ...]) -> bool:
+    """Whether no pod's name fits two of the workloads, which would count it twice in a sum over both."""
+    longer = [b[len(a) + 1 :] for a in workloads for b in workloads if b.startswith(f"{a}-")]
+    return not any(rest and "-" not in rest for rest in longer)
 
 
 # Freshness

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +18,9 @@ import numpy as np
 from controller.core.samples import FloatArray, Outcome
 from controller.metrics.client import Client
 from controller.metrics.config import PrometheusConfig, make_tls_context
+from controller.metrics.grouped import GroupReader, Round
 from controller.metrics.judge import Answer, failed, judge_instant, judge_range, make_readings
+from controller.metrics.ranges import Series, read_plans
 from controller.metrics.source import RATE_SIGNALS, QuerySet, RangeReading, SignalReading
 
 MAX_POINTS = 10_000
@@ -104,25 +106,28 @@ class _Workers:
 class PrometheusSource:
     """A MetricsSource over one Prometheus. Raises PrometheusConfigError if its TLS material is unusable."""
 
-    def __init__(self, config: PrometheusConfig, workers: int = 16) -> None:
+    def __init__(self, config: PrometheusConfig, workers: int = 16, shared_s: float = 5.0) -> None:
+        """shared_s: real seconds for which a costly answer about many services may be used again."""
         context = make_tls_context(config)
         self._config = config
         self._now = _Workers(lambda: Client(config, context), workers, "prometheus")
         self._history = _Workers(lambda: Client(config, context), max(1, workers // 4), "prometheus-history")
+        self._groups = GroupReader(self._now.do, self._ask, config.timeout_s, shared_s)
 
     async def read(self, queries: Mapping[str, str], now: float | None = None) -> dict[str, SignalReading]:
         """All signals at once, within the configured timeout; equal queries are asked once.
 
         `now`: Unix time to evaluate at; None means Prometheus's own now, which no clock skew can harm.
         """
-        texts = _distinct(queries)
-        answers = await asyncio.gather(*(self._ask(text, now) for text in texts))
-        return make_readings(queries, dict(zip(texts, answers, strict=True)))
+        texts = _rules(queries).texts
+        return make_readings(queries, await self._groups.ask(texts, now, self._config.timeout_s))
 
-    async def _ask(self, query: str, now: float | None) -> Answer:
-        got = await self._now.do(
-            lambda client, deadline: client.instant(query, now, deadline), self._config.timeout_s
-        )
+    def round(self, batch: Sequence[QuerySet], now: float | None = None) -> Round:
+        """Begins to read the batch: queries with plans once for all, see `controller.metrics.grouped`."""
+        return self._groups.round(batch, now)
+
+    async def _ask(self, query: str, now: float | None, timeout_s: float) -> Answer:
+        got = await self._now.do(lambda client, deadline: client.instant(query, now, deadline), timeout_s)
         return got if isinstance(got, Answer) else judge_instant(got)
 
     async def read_range(
@@ -132,12 +137,23 @@ class PrometheusSource:
 
         Points whose samples had grown stale are NaN, as are gaps, NaN, infinite and negative values.
         """
+        return (await self.read_range_many([_rules(queries)], start_s, end_s, step_s))[0]
+
+    async def read_range_many(
+        self, batch: Sequence[QuerySet], start_s: float, end_s: float, step_s: float
+    ) -> list[RangeReading]:
+        """`read_range` for several services; what they have in common is asked once for all."""
         if not (step_s > 0 and end_s >= start_s):
             raise ValueError(f"step_s={step_s!r}, start_s={start_s!r}, end_s={end_s!r}: no such grid")
         times_s = start_s + step_s * np.arange(int((end_s - start_s) / step_s + 1e-6) + 1)
-        texts = _distinct(queries)
-        series = await asyncio.gather(*(self._ask_range(text, times_s, step_s) for text in texts))
-        return _range_reading(queries, times_s, dict(zip(texts, series, strict=True)))
+        series: dict[str, Series] = {}
+        if len(batch) > 1 and len(times_s) <= MAX_POINTS:
+            timeout_s = self._config.range_timeout_s
+            series = await read_plans(self._history.do, batch, times_s, step_s, timeout_s)
+        texts = list(dict.fromkeys(t for queries in batch for t in queries.texts if t not in series))
+        own = await asyncio.gather(*(self._ask_range(text, times_s, step_s) for text in texts))
+        series |= dict(zip(texts, own, strict=True))
+        return [_range_reading(queries, times_s, series) for queries in batch]
 
     async def _ask_range(self, query: str, times_s: FloatArray, step_s: float) -> tuple[FloatArray, Answer]:
         chunks = [times_s[i : i + MAX_POINTS] for i in range(0, len(times_s), MAX_POINTS)]
@@ -157,13 +173,13 @@ class PrometheusSource:
 
     def close(self) -> None:
         """End what is under way and free threads and connections."""
+        self._groups.close()
         self._now.close()
         self._history.close()
 
 
-def _distinct(queries: Mapping[str, str]) -> list[str]:
-    freshness: Iterable[str] = queries.freshness.values() if isinstance(queries, QuerySet) else ()
-    return list(dict.fromkeys([*queries.values(), *freshness]))
+def _rules(queries: Mapping[str, str]) -> QuerySet:
+    return queries if isinstance(queries, QuerySet) else QuerySet(queries)
 
 
 def _worst(answers: list[Answer]) -> Answer:
@@ -174,15 +190,9 @@ def _worst(answers: list[Answer]) -> Answer:
     return (failures + fine + answers)[0]
 
 
-Series = tuple[FloatArray, Answer]
-
-
-def _range_reading(
-    queries: Mapping[str, str], times_s: FloatArray, series: Mapping[str, Series]
-) -> RangeReading:
-    rules = queries if isinstance(queries, QuerySet) else QuerySet(queries)
+def _range_reading(rules: QuerySet, times_s: FloatArray, series: Mapping[str, Series]) -> RangeReading:
     reading = RangeReading(times_s, {})
-    for signal, text in queries.items():
+    for signal, text in rules.items():
         values, answer = series[text]
         scale = rules.time_scale if signal in RATE_SIGNALS else 1.0
         kept = _without_stale(values, series.get(rules.freshness.get(signal, "")), rules.max_age_s)

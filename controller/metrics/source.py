@@ -6,11 +6,12 @@ A source never raises for an unreadable signal: it says why in the reading's out
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from controller.core.samples import FloatArray, Outcome
+from controller.metrics.groups import Plan
 
 SIGNALS = ("requestRate", "latency", "cpuUtilization", "inFlight", "errorRatio")
 """requests/s, milliseconds, share of the CPU request, requests, share of responses."""
@@ -24,6 +25,7 @@ class QuerySet(dict[str, str]):
 
     freshness: by signal, a query for the age (s) of the newest sample that the signal was made from.
     max_age_s: real seconds; an older sample makes the signal STALE. time_scale: see controller/clock.py.
+    plans: by query text, how a query about many services at once answers it; none where only itself can.
     """
 
     def __init__(
@@ -32,11 +34,31 @@ class QuerySet(dict[str, str]):
         freshness: Mapping[str, str] | None = None,
         max_age_s: float = 45.0,
         time_scale: float = 1.0,
+        plans: Mapping[str, Plan] | None = None,
     ) -> None:
         super().__init__(queries)
         self.freshness = dict(freshness or {})
         self.max_age_s = max_age_s
         self.time_scale = time_scale
+        self.plans = dict(plans or {})
+
+    def only(self, signals: Container[str]) -> QuerySet:
+        """The part of it that is about some signals."""
+        queries = {name: query for name, query in self.items() if name in signals}
+        fresh = {name: query for name, query in self.freshness.items() if name in queries}
+        texts = {*queries.values(), *fresh.values()}
+        plans = {text: plan for text, plan in self.plans.items() if text in texts}
+        return QuerySet(queries, fresh, self.max_age_s, self.time_scale, plans)
+
+    @property
+    def texts(self) -> list[str]:
+        """Every query of it once, those for freshness included."""
+        return list(dict.fromkeys([*self.values(), *self.freshness.values()]))
+
+    @property
+    def shared(self) -> bool:
+        """Whether every query of it can be answered by one about many services."""
+        return len(self) > 0 and all(text in self.plans for text in self.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +91,37 @@ class RangeReading:
         return iter((self.times_s, self.values))
 
 
+class ReadingRound(Protocol):
+    """A batch of services being read together; each gets its signals as `MetricsSource.read` gives them."""
+
+    async def settle(self) -> None:
+        """Returns once what they have in common was answered, or could not be."""
+        ...
+
+    def known(self, queries: QuerySet) -> dict[str, SignalReading] | None:
+        """One service's signals once settled, or None where queries of its own must be asked."""
+        ...
+
+    async def read(self, queries: QuerySet) -> dict[str, SignalReading]:
+        """One service's signals; it waits for nobody else's own queries."""
+        ...
+
+
 class MetricsSource(Protocol):
     """Something that answers queries by signal: Prometheus in the product."""
 
     async def read(self, queries: Mapping[str, str], now: float | None = None) -> dict[str, SignalReading]:
         """All signals at once, at Unix time `now` (None: the server's own now)."""
+        ...
+
+    def round(self, batch: Sequence[QuerySet], now: float | None = None) -> ReadingRound:
+        """Begins to read a batch of services together."""
+        ...
+
+    async def read_range_many(
+        self, batch: Sequence[QuerySet], start_s: float, end_s: float, step_s: float
+    ) -> list[RangeReading]:
+        """`read_range` for several services."""
         ...
 
     async def read_range(

@@ -83,15 +83,17 @@ class OnnxPolicy(ActionPolicy):
         return np.where(np.isfinite(action).all(axis=1, keepdims=True), action, np.float32(np.nan))
 
     def unfamiliar(self, view: View) -> BoolArray:
-        """Services `[N]` with a known feature outside of what training saw; the guard then never goes down.
+        """Services `[N]` with a known feature outside of what training saw, or that is no number at all; the
+        guard then takes the HPA's formula as the lower bound.
 
         An artifact that states no range knows everything.
         """
         if self._familiar is None:
             return np.zeros(len(view), dtype=bool)
         low, high = self._familiar
-        outside = (view.features < low) | (view.features > high)
-        return np.asarray((outside & view.valid).any(axis=1))
+        # written so that NaN is outside
+        inside = (view.features >= low) & (view.features <= high)
+        return np.asarray((~inside & view.valid).any(axis=1))
 
 
 def read_artifact(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Annotated, Any, Protocol
 
@@ -51,7 +52,9 @@ def create_app(probe: Probe) -> FastAPI:
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """The operator's telemetry."""
-        return Response(probe.exposition(), media_type=CONTENT_TYPE_LATEST)
+        # in a thread: tens of thousands of series take their time, and decisions must not wait for it
+        text = await asyncio.to_thread(probe.exposition)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/decisions")
     async def decisions(

@@ -13,8 +13,9 @@ import json
 import logging
 import re
 import time
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -119,6 +120,8 @@ class TwinCluster(KubernetesEmulator):
     host: str = "127.0.0.1"
     time_scale: float = 60.0
     start_up_s: float = 60.0
+    workloads: bool = True
+    """Whether Deployments and the like get pods; without, their status is whatever is written to it."""
 
     api: Api = attrs.field(factory=Api, init=False)
     log: deque[LoggedRequest] = attrs.field(factory=lambda: deque(maxlen=100_000), init=False)
@@ -133,10 +136,9 @@ class TwinCluster(KubernetesEmulator):
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
-        self._controllers = [
-            WorkloadController(self.api, self.time_scale, self.start_up_s),
-            GatewayController(self.api),
-        ]
+        self._controllers = [GatewayController(self.api)]
+        if self.workloads:
+            self._controllers.append(WorkloadController(self.api, self.time_scale, self.start_up_s))
         self._create_node()
         self._server = Server(self, self.host, self.port, server_cls=_BigBodyServer)
         await self._server.__aenter__()
@@ -328,7 +330,13 @@ class TwinCluster(KubernetesEmulator):
     def _list(self, request: Request, target: Target) -> Json:
         matches = self._matcher(request, target)
         objects = [o for o in self.api.store.list(storage_key(target.resource)) if matches(o)]
-        return self._as_accepted(request, target.resource, objects, str(self.api.store.revision))
+        shown, rest = _page(objects, request.params)
+        body = self._as_accepted(request, target.resource, shown, str(self.api.store.revision))
+        if rest:
+            last = shown[-1]["metadata"]
+            token = json.dumps([last.get("namespace") or "", last["name"]])
+            body["metadata"] |= {"continue": token, "remainingItemCount": rest}
+        return body
 
     # Watching
 
@@ -504,6 +512,20 @@ def _openapi_v2(request: Request) -> aiohttp.web.Response:
         return aiohttp.web.Response(body=b"", content_type="application/octet-stream")
     info = {"title": "Kubernetes", "version": discovery.VERSION["gitVersion"]}
     return _json({"swagger": "2.0", "info": info, "paths": {}, "definitions": {}})
+
+
+def _page(objects: list[Json], params: Mapping[str, str]) -> tuple[list[Json], int]:
+    """One chunk of a sorted list after the `continue` token, and how many are left after it."""
+    limit, token = params.get("limit", ""), params.get("continue", "")
+    if token:
+        try:
+            namespace, name = json.loads(token)
+        except ValueError as error:
+            raise errors.bad_request("continue key is not valid") from error
+        keys = [(o["metadata"].get("namespace") or "", o["metadata"]["name"]) for o in objects]
+        objects = objects[bisect_right(keys, (namespace, name)) :]
+    size = int(limit) if limit.isdigit() and int(limit) else len(objects)
+    return objects[:size], max(0, len(objects) - size)
 
 
 def _injected(fault: Fault) -> ApiError:

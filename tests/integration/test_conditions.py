@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
+from importlib.resources import files
 from typing import Any
 
+import onnx
 import pytest
 
-from tests.integration.harness import APPS, Namespace, OperatorProcess, Traffic, eventually
+from controller.core import OBSERVATION_SCHEMA
+from controller.policies.artifact import METADATA_KEY
+from tests.integration.harness import APPS, Namespace, OperatorProcess, Traffic, eventually, http_get
 
 RATE = {"capacityPerReplica": "10", "targetUtilization": 50}
 
@@ -96,6 +101,38 @@ def test_an_artifact_that_cannot_be_used_means_fallback(
     ns.wait_condition(name, "Fallback", "True", "PolicyUnavailable")
     ns.wait_condition(name, "Ready", "False", reason)
     ns.wait_replicas(name, 9, 10, 11)
+
+
+def narrow_artifact() -> bytes:
+    """The built-in policy, which says that training saw start-up times of a minute alone."""
+    model = onnx.load(str(files("controller.policies") / "builtin" / "default.onnx"))
+    (about,) = [each for each in model.metadata_props if each.key == METADATA_KEY]
+    low, high = OBSERVATION_SCHEMA.low.tolist(), OBSERVATION_SCHEMA.high.tolist()
+    column = OBSERVATION_SCHEMA.names.index("start_up")
+    low[column] = high[column] = 0.0
+    about.value = json.dumps(json.loads(about.value) | {"observation_range": {"low": low, "high": high}})
+    return model.SerializeToString()
+
+
+def test_an_observation_outside_of_the_training_is_flagged_until_it_is_inside_again(
+    operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
+) -> None:
+    ns, name = shared_namespace, "strange"
+    content = {"policy.onnx": base64.b64encode(narrow_artifact()).decode()}
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "narrow"}, "binaryData": content}
+    ns.api.create(ns.path("/api/v1", "configmaps"), body)
+    traffic.set(ns.name, name, rate=48.0)
+    ns.deployment(name, replicas=10)
+    policy = {"type": "RL", "artifact": {"configMap": {"name": "narrow"}}}
+    ns.rlscaler(name, policy=policy, objective={**RATE, "startUpSeconds": 600})
+    found = ns.wait_condition(name, "PolicyReady", "True", "OutOfDistribution")
+    assert "training" in found["message"]
+    series = f'rlscaler_out_of_distribution{{name="{name}",namespace="{ns.name}"}}'
+    assert eventually(lambda: f"{series} 1.0" in http_get(f"{operator.url}/metrics")[1])
+    assert ns.replicas(name) >= 10, "no scale-down"
+    ns.patch_spec(name, objective={**RATE, "startUpSeconds": 60})
+    ns.wait_condition(name, "PolicyReady", "True", "PolicyLoaded")
+    assert eventually(lambda: f"{series} 0.0" in http_get(f"{operator.url}/metrics")[1])
 
 
 def put_artifact(ns: Namespace) -> None:

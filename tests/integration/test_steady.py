@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import OperatorFactory
 from tests.integration.harness import (
     OBJECTIVE,
+    RLSCALERS,
     SETTLED_REAL_S,
     TIME_SCALE,
     Namespace,
     OperatorProcess,
+    Prometheus,
     Traffic,
     eventually,
 )
@@ -82,3 +85,60 @@ def test_a_turn_costs_one_read_of_the_target_and_nothing_else(
     reads = [path for method, path in mine if method == "GET" and path.endswith(f"/deployments/{name}")]
     assert PERIODS - 2 <= len(reads) <= PERIODS + 2
     assert len(mine) == len(reads)
+
+
+@pytest.mark.twin_only
+def test_with_watched_targets_a_turn_costs_no_request_and_changes_are_still_seen(
+    namespace: Namespace, traffic: Traffic, prometheus: Prometheus, make_operator: OperatorFactory
+) -> None:
+    ns = namespace
+    operator = make_operator(prometheus, RLSCALER_WATCH_TARGETS_FROM="1")
+    names = [f"watched-{number}" for number in range(4)]
+    for name in names:
+        traffic.set(ns.name, name, rate=40.0)
+        ns.deployment(name, replicas=8)
+    time.sleep(SETTLED_REAL_S)
+    for name in names:
+        ns.rlscaler(name, objective=OBJECTIVE, metrics={"windowSeconds": 60})
+    for name in names:
+        ns.wait_condition(name, "Ready", "True")
+    time.sleep(5)
+    made = len(operator.decisions(ns.name, names[0]))
+    twin, since = ns.cluster.twin.cluster, time.monotonic()
+    eventually(lambda: len(operator.decisions(ns.name, names[0])) >= made + PERIODS, timeout_s=60)
+    asked = [
+        (entry.method, entry.path)
+        for entry in list(twin.log)
+        if entry.time > since and f"/{ns.name}/" in entry.path and "rl-scaler" in entry.user_agent
+    ]
+    assert asked == []
+    traffic.set(ns.name, names[0], rate=72.0)
+    ns.wait_replicas(names[0], 14, 15, 16, timeout_s=40)
+    assert operator.errors() == []
+
+
+def test_an_operator_serves_its_shard_and_lets_go_of_what_leaves_it(
+    namespace: Namespace, traffic: Traffic, prometheus: Prometheus, make_operator: OperatorFactory
+) -> None:
+    ns = namespace
+    operator = make_operator(prometheus, RLSCALER_SHARD="shard=a")
+    for name in ("mine", "others"):
+        traffic.set(ns.name, name, rate=40.0)
+        ns.deployment(name, replicas=8)
+    time.sleep(SETTLED_REAL_S)
+    for name, shard in (("mine", "a"), ("others", "b")):
+        ns.rlscaler(name, objective=OBJECTIVE, metrics={"windowSeconds": 60})
+        label(ns, name, shard)
+    eventually(lambda: operator.decisions(ns.name, "mine"), timeout_s=40)
+    assert operator.decisions(ns.name, "others") == []
+    label(ns, "mine", "b")
+    label(ns, "others", "a")
+    eventually(lambda: operator.decisions(ns.name, "others"), timeout_s=40)
+    made = len(operator.decisions(ns.name, "mine"))
+    time.sleep(3 * 15 / TIME_SCALE)
+    assert len(operator.decisions(ns.name, "mine")) <= made + 1
+    assert operator.errors() == []
+
+
+def label(ns: Namespace, name: str, shard: str) -> None:
+    ns.api.patch(ns.path(RLSCALERS, "rlscalers", name), {"metadata": {"labels": {"shard": shard}}})

@@ -52,6 +52,7 @@ def _page(path: str) -> list[str]:
             *exporter.envoy("web"),
             *exporter.envoy("flawless", exporter.Traffic(errors=False)),
             *exporter.envoy("idle", quiet),
+            *exporter.crowd(),
         ]
     if path == "/istio":
         return [*exporter.istio("shop", "web"), *exporter.istio("elsewhere", "web")]
@@ -62,7 +63,7 @@ def _page(path: str) -> list[str]:
     if path == "/kubelet":
         pods = ["web-7c9d8f6b5d-x2k4q", "web-7c9d8f6b5d-zz7bn"]
         other = ["web-api-7c9d8f6b5d-aaaaa", "web-api-0", "webshop-7c9d8f6b5d-bbbbb"]
-        return [*exporter.kubelet("shop", pods), *exporter.kubelet("shop", other)]
+        return [*exporter.kubelet("shop", pods), *exporter.kubelet("shop", other), *exporter.pools()]
     return exporter.odd()
 
 

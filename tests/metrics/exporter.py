@@ -112,3 +112,35 @@ def odd() -> list[str]:
         "odd_gauge 42",
         f"odd_late_total {late_ms / 1000 - START_S} {late_ms}",
     ]
+
+
+ODD_NAMES = ("outbound|80||web.shop.svc", "we.b", "a+b", 'qu"ote', "back\\slash")
+"""Names of services that a regular expression or a PromQL string might take for something else."""
+
+
+def crowd() -> list[str]:
+    """More Envoy clusters: odd names, and one for each way in which a reading may be spoilt."""
+    now_ms = int(time.time() * 1000)
+    lines = []
+    for number, name in enumerate(ODD_NAMES):
+        escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+        lines += envoy(escaped, Traffic(rate=10.0 * (number + 1), errors=number % 2 == 0))
+    late_s = now_ms / 1000 - 2.4
+    lines += [
+        'envoy_cluster_upstream_rq_active{envoy_cluster_name="nan"} NaN',
+        'envoy_cluster_upstream_rq_active{envoy_cluster_name="infinite"} +Inf',
+        'envoy_cluster_upstream_rq_active{envoy_cluster_name="negative"} -3',
+        'envoy_cluster_upstream_rq_active{envoy_cluster_name="twice",zone="a"} 2',
+        'envoy_cluster_upstream_rq_active{envoy_cluster_name="twice",zone="b"} 3',
+        f'envoy_cluster_upstream_rq_total{{envoy_cluster_name="late"}} {late_s - START_S} {now_ms - 2400}',
+    ]
+    return lines
+
+
+def pools() -> list[str]:
+    """Pods of a Deployment, of a StatefulSet and of a bare ReplicaSet; one pod is not ready."""
+    lines = kubelet("shop", ["od-7c9d8f6b5d-aaaaa", "od-7c9d8f6b5d-bbbbb"])
+    lines += kubelet("shop", ["spot-0", "spot-1"])
+    lines += kubelet("shop", ["od-spot-aaaaa"])
+    ready = 'kube_pod_status_ready{namespace="shop",condition="true",pod='
+    return [*lines, f'{ready}"od-7c9d8f6b5d-aaaaa"}} 1', f'{ready}"od-7c9d8f6b5d-bbbbb"}} 0']

@@ -32,12 +32,15 @@ class _Server(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def http_server(respond: Respond, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """An HTTP/1.1 server on a free port of 127.0.0.1 whose every GET is answered by `respond`."""
+    """An HTTP/1.1 server on a free port of 127.0.0.1 whose every request is answered by `respond`."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            respond(self)
+
+        def do_POST(self) -> None:
             respond(self)
 
         def log_message(self, *args: Any) -> None:

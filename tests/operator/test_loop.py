@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from controller.case import Case
 from controller.clock import Clock
 from controller.loop import LATE_REAL_S, ControlLoop
+from controller.observing import Party
 from controller.registry import Registry
 from controller.telemetry import Telemetry
-from controller.turn import Case
 from tests.operator.bodies import rlscaler
 
 SCALE = 100.0
@@ -32,6 +33,19 @@ class Script:
         self.batches: list[list[str]] = []
         self.running: set[str] = set()
         self.overlaps: list[str] = []
+        self.retry_after_s = 0.0
+
+    @property
+    def observer(self) -> Script:
+        return self
+
+    def prepared(self, case: Case) -> bool:
+        return True
+
+    def parties(self, cases: Sequence[Case]) -> list[Party]:
+        """Objects of one letter read one Prometheus."""
+        letters = sorted({case.entry.name[0] for case in cases})
+        return [Party([], [case for case in cases if case.entry.name[0] == letter]) for letter in letters]
 
     async def observe(self, case: Case) -> None:
         name = case.entry.name
@@ -45,9 +59,12 @@ class Script:
             if case.entry.name in self.fails:
                 raise self.fails[case.entry.name]
 
-    async def conclude(self, case: Case) -> None:
-        self.concluded[case.entry.name].append(time.monotonic())
-        self.running.discard(case.entry.name)
+    async def conclude(self, cases: Sequence[Case], done: Callable[[Case], None]) -> None:
+        for case in cases:
+            self.concluded[case.entry.name].append(time.monotonic())
+            self.running.discard(case.entry.name)
+            case.retry_after_s = self.retry_after_s
+            done(case)
 
 
 class Bench:
@@ -161,12 +178,7 @@ async def test_a_dropped_object_has_no_more_turns() -> None:
 
 async def test_what_the_api_server_asks_to_wait_is_waited() -> None:
     bench = Bench()
-
-    async def conclude(case: Case) -> None:
-        bench.script.concluded["web"].append(time.monotonic())
-        case.retry_after_s = 0.5
-
-    bench.script.conclude = conclude  # type: ignore[method-assign]
+    bench.script.retry_after_s = 0.5
     bench.add("web")
     async with running(bench):
         await until(lambda: len(bench.script.concluded["web"]) >= 2)
@@ -195,3 +207,16 @@ async def test_a_loop_that_stands_still_is_not_healthy(monkeypatch: pytest.Monke
         await asyncio.sleep(0.05)
         monkeypatch.setattr("controller.loop.STUCK_REAL_S", 2.0)
         assert bench.loop.stuck() is None
+
+
+async def test_objects_of_another_prometheus_keep_their_period_beside_one_that_hangs() -> None:
+    bench = Bench()
+    bench.script.delays = {f"slow-{number}": 1.5 for number in range(10)}
+    for number in range(10):
+        bench.add(f"slow-{number}")
+        bench.add(f"web-{number}")
+    async with running(bench):
+        await until(lambda: all(bench.script.concluded[name] for name in bench.script.delays))
+        turns = [len(bench.script.concluded[f"web-{number}"]) for number in range(10)]
+    assert min(turns) >= 5
+    assert all(len({name[0] for name in batch}) == 1 for batch in bench.script.batches)

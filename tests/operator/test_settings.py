@@ -25,6 +25,9 @@ from controller.settings import Settings, add_flags, descriptions
         pytest.param("time_scale", "60", 60.0, id="time scale"),
         pytest.param("prometheus_timeout", "0.5", 0.5, id="time-out"),
         pytest.param("metrics_workers", "4", 4, id="workers"),
+        pytest.param("shard", "shard in (a, b)", "shard in (a, b)", id="shard"),
+        pytest.param("leader_election", "True", True, id="leader election"),
+        pytest.param("watch_targets_from", "1", 1, id="watching targets"),
     ],
 )
 @pytest.mark.parametrize("way", ["flag", "variable"])
@@ -47,6 +50,8 @@ def test_a_setting_is_read(field: str, text: str, value: object, way: str) -> No
         pytest.param("prometheus_timeout", "-1", id="negative time-out"),
         pytest.param("metrics_workers", "2.5", id="half a worker"),
         pytest.param("metrics_workers", "0", id="no worker"),
+        pytest.param("shard", "shard>a", id="a shard that is no selector"),
+        pytest.param("leader_election", "perhaps", id="neither true nor false"),
     ],
 )
 @pytest.mark.parametrize("way", ["flag", "variable"])

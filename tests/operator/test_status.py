@@ -18,6 +18,7 @@ from controller.status import (
     Trouble,
     build,
     difference,
+    fingerprint,
     stabilization_state,
     stabilization_status,
 )
@@ -352,3 +353,13 @@ def test_the_memory_of_behavior_comes_back_from_status() -> None:
 )
 def test_a_memory_that_cannot_be_read_is_no_memory(status: Status) -> None:
     assert stabilization_state(status, float) == {"recommendations": [], "scaleEvents": []}
+
+
+def test_an_observation_unlike_any_in_training_is_told_by_the_policys_condition() -> None:
+    strange = facts(decision=decision(unfamiliar=True))
+    (found,) = [one for one in build(strange, {}, NOW)["conditions"] if one["type"] == "PolicyReady"]
+    assert (found["status"], found["reason"]) == ("True", "OutOfDistribution")
+    assert "sha256:00" in found["message"]
+    (usual,) = [one for one in build(facts(), {}, NOW)["conditions"] if one["type"] == "PolicyReady"]
+    assert usual["reason"] == "PolicyLoaded"
+    assert fingerprint(strange) != fingerprint(facts())

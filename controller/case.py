@@ -1,0 +1,171 @@
+"""One RLScaler's turn: what was observed, decided and done, and what follows for its status. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controller.actuation.apply import Routed, Scaled, pool_steps
+from controller.actuation.target import Target
+from controller.api.convert import backend_service
+from controller.core import Decision, Outcome, Pool
+from controller.metrics import SignalReading, load_reading
+from controller.metrics.source import ReadingRound
+from controller.registry import Entry
+from controller.status import Facts, PoolFacts
+from controller.trouble import Trouble
+from controller.work import Work
+
+_OBSERVED = {
+    "requestRate": "requestRate",
+    "latency": "latencyMilliseconds",
+    "errorRatio": "errorRatio",
+    "cpuUtilization": "cpuUtilization",
+    "inFlight": "inFlight",
+}
+
+
+@dataclass
+class Case:
+    """One RLScaler's turn, filled in step by step."""
+
+    entry: Entry
+    generation: int
+    due_s: float = 0.0
+    work: Work | None = None
+    targets: tuple[Target, ...] = ()
+    readings: Mapping[str, SignalReading] = field(default_factory=dict)
+    trouble: Trouble | None = None
+    decision: Decision | None = None
+    scaled: Scaled | None = None
+    routed: Routed | None = None
+    round: ReadingRound | None = None
+    error: str = ""
+    retry_after_s: float = 0.0
+
+    @property
+    def current(self) -> int:
+        return sum(target.replicas for target in self.targets)
+
+    @property
+    def ready(self) -> float:
+        counts = [target.ready for target in self.targets]
+        return math.nan if None in counts else float(sum(count or 0 for count in counts))
+
+    @property
+    def valid(self) -> bool:
+        """Whether what was observed still speaks of the object as it is now."""
+        return self.entry.alive and self.entry.generation == self.generation
+
+    @property
+    def decidable(self) -> bool:
+        ready = self.work is not None and self.work.restored
+        return bool(ready and self.valid and self.targets and not self.entry.paused)
+
+
+def wanted(case: Case, decision: Decision) -> list[int]:
+    """Replicas for each target."""
+    pools = pools_of(case)
+    if not pools:
+        return [decision.desired_replicas]
+    return pool_steps([target.replicas for target in case.targets], decision.desired_replicas, pools)
+
+
+def pools_of(case: Case) -> tuple[Pool, ...]:
+    """The pools of its spec."""
+    return case.entry.service.pools if case.entry.service is not None else ()
+
+
+def _pool_facts(case: Case) -> tuple[PoolFacts, ...]:
+    pools = pools_of(case)
+    if not pools or case.decision is None:
+        return ()
+    targets = case.scaled.targets if case.scaled is not None else case.targets
+    desired = wanted(case, case.decision)
+    assert case.entry.spec is not None
+    weights = case.routed.weights if case.routed is not None else {}
+    services = [backend_service(backend) for backend in case.entry.spec.backends or ()]
+    return tuple(
+        PoolFacts(pool.name, target.replicas, replicas, weights.get(service))
+        for pool, target, replicas, service in zip(pools, targets, desired, services, strict=True)
+    )
+
+
+def _weights_message(routed: Routed | None) -> str:
+    if routed is None or routed.trouble is not None:
+        return ""
+    if not routed.weights:
+        return "no pool has a ready replica; weights are left as they are"
+    return "weights follow the ready replicas of the pools"
+
+
+def _metrics_trouble(case: Case) -> Trouble | None:
+    if case.work is None:
+        return None
+    if case.work.feed_trouble is not None:
+        return case.work.feed_trouble
+    reading = load_reading(case.readings)
+    if reading.outcome is Outcome.OK:
+        return None
+    signal = next((name for name, other in case.readings.items() if other is reading), "")
+    return Trouble(reading.outcome.reason, f"{signal}: {reading.message}" if signal else reading.message)
+
+
+def _metrics_note(readings: Mapping[str, SignalReading]) -> str:
+    """Signals that could not be read though the load could; NaN is what a quantile of no requests is."""
+    fine = (Outcome.OK, Outcome.NAN)
+    notes = [
+        f"{name}: {reading.outcome.reason}: {reading.message}"
+        for name, reading in sorted(readings.items())
+        if reading.outcome not in fine
+    ]
+    return "; ".join(notes)
+
+
+def observed(case: Case) -> dict[str, float]:
+    """Readings and replicas under the names of status.lastDecision.observation."""
+    found = {_OBSERVED[name]: reading.value for name, reading in case.readings.items() if name in _OBSERVED}
+    found["readyReplicas"] = case.ready
+    if case.decision is not None:
+        found["loadReplicas"] = case.decision.load
+    return found
+
+
+def action(case: Case) -> str:
+    """What was done, as telemetry names it."""
+    if case.decision is None:
+        return "none"
+    if case.entry.mode == "Shadow":
+        return "shadow"
+    if case.scaled is None or not case.scaled.changed:
+        return "none"
+    return "scale_up" if case.decision.outcome == "ScaledUp" else "scale_down"
+
+
+def facts_of(case: Case) -> Facts:
+    """What the turn found out and did, without the engine's stabilisation state."""
+    entry, work, decision = case.entry, case.work or case.entry.work, case.decision
+    targets = case.scaled.targets if case.scaled is not None else case.targets
+    routed = case.routed
+    return Facts(
+        generation=entry.generation,
+        mode=entry.mode,
+        target=entry.label,
+        paused_by_annotation=entry.paused_by_annotation,
+        spec_trouble=entry.trouble,
+        target_trouble=case.trouble,
+        metrics_trouble=_metrics_trouble(case),
+        metrics_note=_metrics_note(case.readings),
+        policy_trouble=work.chosen.trouble if work else None,
+        route_trouble=routed.trouble if routed else None,
+        has_routes=bool(entry.spec and entry.spec.routes),
+        policy=work.chosen.facts if work else None,
+        decision=decision,
+        observed=observed(case),
+        current_replicas=sum(target.replicas for target in targets) if targets else None,
+        desired_replicas=decision.desired_replicas if decision else None,
+        scaled=bool(case.scaled and case.scaled.changed),
+        weights_message=_weights_message(routed),
+        pools=_pool_facts(case),
+    )
