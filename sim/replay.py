@@ -23,9 +23,8 @@ from controller.core import Engine, ServiceSpec
 from sim.baselines import Setting
 from sim.clairvoyant import Plan, Problem, make_plan
 from sim.compiled import counted
-from sim.envs.batch import to_samples
 from sim.errors import TraceError, require
-from sim.physics import Interval, ServiceParams, ServicePhysics, scalar
+from sim.physics import Interval, ServiceParams, ServicePhysics, scalar, to_samples
 from sim.traces import Trace, load_trace
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -67,9 +66,17 @@ class Protocol:
     """Whether histories are backfilled with what the trace shows before the window (up to a day)."""
     params: ServiceParams = field(default_factory=lambda: ServiceParams(capacity_rps=25.0, start_up_s=60.0))
     """The service: 25 requests/s a replica, p95 objective 250 ms over 40 ms without waiting."""
+    stated_capacity: float = 1.0
+    """What the specification says of the capacity, over the true one; NaN: nothing, it is to be estimated."""
+    stated_start_up: float = 1.0
+    """What the specification says of the start-up time, over the true one."""
+
+    def __post_init__(self) -> None:
+        require(not self.stated_capacity <= 0, "stated_capacity", self.stated_capacity, "above 0, or NaN")
+        require(self.stated_start_up > 0, "stated_start_up", self.stated_start_up, "above 0")
 
     def spec(self, preference: float = 50.0) -> ServiceSpec:
-        """What a user would write about that service, correctly."""
+        """What a user would write about that service; correctly, unless the protocol says otherwise."""
         return ServiceSpec(
             min_replicas=self.min_replicas,
             max_replicas=self.max_replicas,
@@ -77,8 +84,8 @@ class Protocol:
             slo_latency_ms=scalar(self.params.slo_latency_ms),
             slo_percentile=scalar(self.params.slo_percentile),
             preference=preference,
-            capacity_rps=scalar(self.params.capacity_rps),
-            start_up_s=scalar(self.params.start_up_s),
+            capacity_rps=scalar(self.params.capacity_rps) * self.stated_capacity,
+            start_up_s=scalar(self.params.start_up_s) * self.stated_start_up,
         )
 
 
@@ -329,9 +336,12 @@ class _Run:
         )
         self.steps = int(self._steps_of.max())
         self._capacity = scalar(rules.params.capacity_rps)
+        # slow control must not smooth the traffic
+        coarse = rules.sync_period_s % HISTORY_STEP_S == 0
+        self._rate_period_s = HISTORY_STEP_S if coarse else float(rules.sync_period_s)
         self._rates = self._table()
         self.physics = self._service(_window_seeds(windows, seed))
-        self.physics.set_rates(self._rates, 1.0 * rules.sync_period_s, self.window_of)
+        self.physics.set_rates(self._rates, self._rate_period_s, self.window_of)
         self.physics.advance(None, rules.warm_up_s)
         rows = len(self.window_of)
         self._latencies = LatencyCounts(rules.params, rows)
@@ -351,9 +361,10 @@ class _Run:
 
     def rates_in_steps(self, window: int) -> FloatArray:
         """Rates in each control step of a window at its start, middle and end, `[T, 3]`."""
-        start = round(self.rules.warm_up_s / self.rules.sync_period_s)
-        nodes = self._rates[window, start : start + self._steps_of[window] + 1].astype(np.float64)
-        return np.stack([nodes[:-1], 0.5 * (nodes[:-1] + nodes[1:]), nodes[1:]], axis=1)
+        nodes, period_s = self._nodes(window), self.rules.sync_period_s
+        times = np.arange(len(nodes)) * self._rate_period_s
+        starts = np.arange(self._steps_of[window]) * period_s
+        return np.asarray(np.interp(starts[:, None] + np.array([0.0, 0.5, 1.0]) * period_s, times, nodes))
 
     def problem(self, window: int) -> Problem:
         """What the clairvoyant has to solve for a window."""
@@ -437,19 +448,26 @@ class _Run:
         return ServicePhysics(rules.params, rows, seeds[self.window_of], replicas.astype(np.int64))
 
     def _table(self) -> npt.NDArray[np.float32]:
-        """Rates `[W, nodes]` every sync period; the warm-up repeats the first one."""
-        period, warm = self.rules.sync_period_s, round(self.rules.warm_up_s / self.rules.sync_period_s)
-        table = np.empty((len(self.windows), warm + self.steps + 1), dtype=np.float32)
+        """Rates `[W, nodes]`, one every `_rate_period_s`; the warm-up repeats the first one."""
+        period, length_s = self._rate_period_s, self.steps * self.rules.sync_period_s
+        warm, count = round(self.rules.warm_up_s / period), round(length_s / period) + 1
+        table = np.empty((len(self.windows), warm + count), dtype=np.float32)
         for index, window in enumerate(self.windows):
-            nodes = window.trace.at(np.arange(self.steps + 1) * period + window.trace.times_s[0])
+            nodes = window.trace.at(np.arange(count) * period + window.trace.times_s[0])
             table[index, :warm] = nodes[0]
             table[index, warm:] = nodes
         return table
 
+    def _nodes(self, window: int) -> FloatArray:
+        """A window's rates without its warm-up, one every `_rate_period_s`."""
+        start = round(self.rules.warm_up_s / self._rate_period_s)
+        length = round(self._steps_of[window] * self.rules.sync_period_s / self._rate_period_s)
+        return self._rates[window, start : start + length + 1].astype(np.float64)
+
     def _ideal_hours(self, window: int) -> float:
-        rates = self.rates_in_steps(window)
-        seconds = float(rates.mean(axis=1).sum()) / self._capacity * self.rules.sync_period_s
-        return max(seconds / 3600.0, 1e-9)
+        nodes = self._nodes(window)
+        requests = 0.5 * float((nodes[:-1] + nodes[1:]).sum()) * self._rate_period_s
+        return max(requests / self._capacity / 3600.0, 1e-9)
 
     def _worst(self, step: int, rows: IntArray, violating: FloatArray, arrived: FloatArray) -> None:
         slots = self._recent.shape[1]

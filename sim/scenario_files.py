@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from controller.core import Engine, Samples, ServiceSpec
+from controller.core import Engine, ServiceSpec
 from sim.baselines import Setting, forecast, hpa
 from sim.errors import ParameterError, SimulationError
 from sim.latency import BALANCERS
-from sim.physics import Interval, ServiceMetrics, ServiceParams, ServicePhysics, scalar, service_seeds
+from sim.physics import Interval, ServiceParams, ServicePhysics, scalar, service_seeds, to_samples
 from sim.pools import PoolParams, PoolsPhysics, RouteParams
 from sim.requests import RequestSimulator
 from sim.requests.draws import bucket_edges_s, percentile_ms
@@ -384,7 +384,7 @@ def _decider(
 
     def decide(step: int) -> IntArray:
         now_s = 2 * DAY_S + step * scenario.sync_period_s
-        decisions = engine.step(now_s, _samples(simulator.metrics()))
+        decisions = engine.step(now_s, to_samples(simulator.metrics()))
         return np.asarray(decisions.desired_replicas)
 
     return decide
@@ -409,18 +409,6 @@ def _engine(scenario: FidelityScenario) -> Engine:
     else:
         setting = forecast(spec, plan.preference, plan.target_utilisation)
     return Engine([setting.spec], [setting.policy])
-
-
-def _samples(shown: ServiceMetrics) -> Samples:
-    return Samples(
-        request_rate=shown.request_rate,
-        latency_ms=shown.latency_ms,
-        error_ratio=shown.error_ratio,
-        utilisation=shown.utilisation,
-        ready=shown.ready,
-        current=shown.current,
-        in_flight=shown.in_flight,
-    )
 
 
 def _at(replicas: tuple[tuple[int, int], ...], step: int, scenario: FidelityScenario) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from controller.core.samples import FloatArray, IntArray, Outcome
+from controller.core.samples import BoolArray, FloatArray, IntArray, Outcome
 
 FALLBACKS = ("", "MetricsUnavailable", "PolicyUnavailable", "InvalidAction", "CapacityUnknown")
 METRICS_UNAVAILABLE, POLICY_UNAVAILABLE, INVALID_ACTION, CAPACITY_UNKNOWN = range(1, 5)
@@ -64,6 +64,8 @@ class Decision:
     metrics_outcome: Outcome
     load: float
     features: dict[str, float] = field(default_factory=dict)
+    unfamiliar: bool = False
+    """Whether the policy calls the observation unlike any in its training."""
 
 
 @dataclass
@@ -80,7 +82,8 @@ class Decisions:
     stages: list[Stage]
     policy_names: Callable[[int], str]
     features_of: Callable[[int], dict[str, float]]
-    paused_at_zero: np.ndarray
+    paused_at_zero: BoolArray
+    unfamiliar: BoolArray
 
     def __len__(self) -> int:
         return len(self.desired_replicas)
@@ -115,6 +118,7 @@ class Decisions:
             metrics_outcome=Outcome(int(self.metrics_outcome[index])),
             load=float(self.load[index]),
             features=self.features_of(index),
+            unfamiliar=bool(self.unfamiliar[index]),
         )
 
     def _clamps(self, index: int) -> tuple[Clamp, ...]:
@@ -141,7 +145,8 @@ class Decisions:
         limits = ", ".join(f"{clamp.name} ({clamp.message})" for clamp in self._clamps(index))
         outcome = Outcome(int(self.metrics_outcome[index]))
         metrics = "" if outcome is Outcome.OK else f"; metrics: {outcome.reason}"
-        return f"{head}: {said}" + (f"; {limits}" if limits else "") + metrics
+        strange = "; the observation is unlike any in training" if self.unfamiliar[index] else ""
+        return f"{head}: {said}" + (f"; {limits}" if limits else "") + strange + metrics
 
 
 def _replicas(value: float) -> int | None:

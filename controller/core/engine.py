@@ -6,7 +6,6 @@ nothing of clusters, clocks or randomness. Rows are services; every call may nam
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,16 +26,16 @@ from controller.core.decision import (
 from controller.core.guard import GuardInputs, guard
 from controller.core.history import History
 from controller.core.hpa import MAX_REPLICAS, hpa_replicas
-from controller.core.policy import Policy, UnavailablePolicy
+from controller.core.policy import Policy, UnavailablePolicy, ask
 from controller.core.samples import BoolArray, FloatArray, IntArray, Samples, reject_impossible
 from controller.core.spec import DEFAULT_ACTIVATION_RPS, DEFAULT_IDLE_AFTER_S, ServiceSpec
-from controller.core.view import MakeFeatures, MakeLoads, MakeSetting, View, take_samples
-
-logger = logging.getLogger(__name__)
+from controller.core.view import MakeFeatures, MakeLoads, MakeSetting, View
 
 VIOLATION_MEMORY_S = 300.0
 MAX_ELAPSED_PERIODS = 4.0
 SEASON_BINS = 17
+MOST_SPARE_ROWS = 1024
+"""Rows that are made ahead of need: histories take some 9 kB a row."""
 
 _FALLBACK_HPA, _FALLBACK_HOLD, _FALLBACK_STATIC = range(3)
 _FALLBACK_CODES = {"HPA": _FALLBACK_HPA, "Hold": _FALLBACK_HOLD, "Static": _FALLBACK_STATIC}
@@ -167,7 +166,7 @@ class Engine:
         """Take on a service; returns its row."""
         free = np.flatnonzero(~self._table.alive)
         if len(free) == 0:
-            self._grow(max(8, 2 * len(self._table.alive)))
+            self._grow(len(self._table.alive) + min(max(8, len(self._table.alive)), MOST_SPARE_ROWS))
             free = np.flatnonzero(~self._table.alive)
         row = int(free[0])
         self._table.alive[row] = True
@@ -250,7 +249,7 @@ class Engine:
     ) -> Decisions:
         """Observe, ask the policies, guard. `record=False`: the caller reports scale events itself."""
         view = self.observe(now_s, samples, rows)
-        recommended, unfamiliar = self._ask(view)
+        recommended, unfamiliar = ask(self._policies, self._table.policy[view.rows], view)
         return self._conclude(view, recommended, unfamiliar, record)
 
     def decide(
@@ -264,6 +263,20 @@ class Engine:
         columns = np.asarray(action, dtype=np.float64).reshape(len(view), -1)
         recommended = ACTION_SCHEMAS[action_schema].decode(columns, view.current, view.load)
         return self._conclude(view, recommended, np.zeros(len(view), dtype=bool), record)
+
+    def conclude(
+        self,
+        view: View,
+        recommended: FloatArray,
+        unfamiliar: BoolArray | None = None,
+        record: bool = True,
+    ) -> Decisions:
+        """The guard over recommended replicas float `[N]` (NaN: nothing said) for the last reading's view.
+
+        unfamiliar: observations unlike any in training, bool `[N]`; none by default.
+        """
+        strange = np.zeros(len(view), dtype=bool) if unfamiliar is None else np.asarray(unfamiliar, bool)
+        return self._conclude(view, np.asarray(recommended, dtype=np.float64), strange, record)
 
     def observe(self, now_s: float | FloatArray, samples: Samples, rows: IntArray | None = None) -> View:
         """Take in one reading of each row; the view is valid until the next reading."""
@@ -516,26 +529,6 @@ class Engine:
             table.day_bucket[rows[due]] = bucket[due]
         return table.day_moves[rows]
 
-    def _ask(self, view: View) -> tuple[FloatArray, BoolArray]:
-        """Each policy once, for its services; and which observations it calls unlike its training."""
-        owner = self._table.policy[view.rows]
-        recommended = np.full(len(view), np.nan)
-        unfamiliar = np.zeros(len(view), dtype=bool)
-        for index in np.unique(owner):
-            mine = np.flatnonzero(owner == index)
-            part = view if len(mine) == len(view) else view.take(mine)
-            policy = self._policies[index]
-            try:
-                recommended[mine] = policy.recommend(part)
-                judge = getattr(policy, "unfamiliar", None)
-                if judge is not None:
-                    unfamiliar[mine] = judge(part)
-            except Exception:
-                # one broken policy must not take the other services of this tick with it
-                logger.exception("policy %s failed for %d services", policy.name, len(mine))
-                recommended[mine] = np.nan
-        return recommended, unfamiliar
-
     def _conclude(
         self, view: View, recommended: FloatArray, unfamiliar: BoolArray, record: bool
     ) -> Decisions:
@@ -573,6 +566,7 @@ class Engine:
                 zip(obs.OBSERVATION_SCHEMA.names, view.features[index].tolist(), strict=True)
             ),
             paused_at_zero=inputs.at_zero_by_hand,
+            unfamiliar=inputs.unfamiliar,
         )
 
     def _with_fallback(self, view: View, recommended: FloatArray) -> tuple[FloatArray, IntArray]:
@@ -630,6 +624,3 @@ def _thinned(history: list[tuple[float, int]]) -> list[tuple[float, int]]:
             kept.pop()
         kept.append((time, value))
     return kept
-
-
-__all__ = ["Engine", "take_samples"]

@@ -281,8 +281,8 @@ def _settings(raw: FloatArray, inputs: Inputs) -> None:
     raw[:, COLUMN["start_up"]] = np.log(np.maximum(inputs.start_up_s, 1.0) / 60.0)
     raw[:, COLUMN["sync_period"]] = np.log(inputs.sync_period_s / 15.0)
     raw[:, COLUMN["scale_down_window"]] = inputs.scale_down_window_s / 300.0
-    raw[:, COLUMN["since_scale_up"]] = np.exp(-inputs.since_up_s / 300.0)
-    raw[:, COLUMN["since_scale_down"]] = np.exp(-inputs.since_down_s / 300.0)
+    raw[:, COLUMN["since_scale_up"]] = np.exp(-np.maximum(inputs.since_up_s, 0.0) / 300.0)
+    raw[:, COLUMN["since_scale_down"]] = np.exp(-np.maximum(inputs.since_down_s, 0.0) / 300.0)
     for name, period in (("hour", HOUR_S), ("day", DAY_S)):
         phase = 2.0 * np.pi * np.mod(inputs.now_s, period) / period
         raw[:, COLUMN[name + "_sin"]] = np.sin(phase)

@@ -6,16 +6,20 @@ A policy never acts: the guard is last. Formula policies live here; networks sub
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from controller.core.action import ACTION_SCHEMAS
 from controller.core.observation import COLUMN, MIN_LOAD
-from controller.core.samples import FloatArray
+from controller.core.samples import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from controller.core.view import View
+
+logger = logging.getLogger(__name__)
 
 
 class Policy(Protocol):
@@ -100,3 +104,28 @@ class UnavailablePolicy:
     def recommend(self, view: View) -> FloatArray:
         """NaN for every service."""
         return np.full(len(view), np.nan)
+
+
+def ask(policies: Sequence[Policy], owner: IntArray, view: View) -> tuple[FloatArray, BoolArray]:
+    """Each policy once, for its services: replicas float `[N]` (NaN: nothing said), and which observations
+    it calls unlike its training, bool `[N]`.
+
+    owner: index into `policies` for each service of the view, int `[N]`. A policy that fails is logged and
+    says nothing.
+    """
+    recommended = np.full(len(view), np.nan)
+    unfamiliar = np.zeros(len(view), dtype=np.bool_)
+    for index in np.unique(owner):
+        mine = np.flatnonzero(owner == index)
+        part = view if len(mine) == len(view) else view.take(mine)
+        policy = policies[index]
+        try:
+            recommended[mine] = policy.recommend(part)
+            judge = getattr(policy, "unfamiliar", None)
+            if judge is not None:
+                unfamiliar[mine] = judge(part)
+        except Exception:
+            # one broken policy must not take the other services of this tick with it
+            logger.exception("policy %s failed for %d services", policy.name, len(mine))
+            recommended[mine] = np.nan
+    return recommended, unfamiliar

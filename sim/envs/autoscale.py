@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from typing import Any
 
-import gymnasium
 import numpy as np
+import numpy.typing as npt
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
 
 from controller.core import OBSERVATION_SCHEMA
-from sim.envs.batch import (
-    AutoscaleBatch,
-    AutoscaleConfig,
-    BatchStep,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    observation_bounds,
-)
+from sim.envs.batch import AutoscaleBatch, AutoscaleConfig, observation_bounds
 from sim.envs.kernel import INFO
 from sim.envs.render import Frame, draw_ansi, draw_rgb
+from sim.envs.vector import BatchEnv, BatchVectorEnv, FloatArray, feature_table, filled_in
 
-Observation = FloatArray
-Action = Any
-_FRAMES = 240
 _SIZE = OBSERVATION_SCHEMA.size
 _TOLD = INFO[: INFO.index("p95_ms") + 1]
 _WHOLE = (int, np.int64, np.int32)
@@ -46,7 +34,7 @@ def action_space(config: AutoscaleConfig) -> spaces.Space[Any]:
     return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
 
-class AutoscaleEnv(gymnasium.Env[Observation, Action]):
+class AutoscaleEnv(BatchEnv):
     """Choose the replicas of one service under changing load, as the operator would.
 
     ## Description
@@ -124,40 +112,22 @@ class AutoscaleEnv(gymnasium.Env[Observation, Action]):
       episodes are cut from shared banks of traffic and services.
     """
 
-    metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
-
     def __init__(self, config: AutoscaleConfig | None = None, render_mode: str | None = None) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode: {render_mode!r} is not one of {self.metadata['render_modes']}")
         # a lone environment has no other resets to keep away from
         self.config = replace(config or AutoscaleConfig(), stagger=False)
-        self.render_mode = render_mode
-        self.observation_space = observation_space()
-        self.action_space = action_space(self.config)
-        self.batch: AutoscaleBatch | None = None
+        super().__init__(
+            lambda seed: AutoscaleBatch(self.config, 1, seed, autoreset=False),
+            observation_space(),
+            action_space(self.config),
+            render_mode,
+        )
         self._choices = len(self.config.action_table or ())
         self._rewards = np.zeros(1)
-        self._frames: deque[Frame] = deque(maxlen=_FRAMES)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Draw a new episode; the first reset without a seed takes a random one."""
-        super().reset(seed=seed)
-        if self.batch is None:
-            start = seed if seed is not None else int(self.np_random.integers(2**31))
-            self.batch = AutoscaleBatch(self.config, 1, start, autoreset=False)
-        elif seed is not None:
-            self.batch.seed(seed)
-        self._frames.clear()
-        return self.batch.reset()[0], {}
-
-    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """One control step."""
-        batch = self.batch
-        if batch is None:
-            raise gymnasium.error.ResetNeeded("reset() comes before step()")
-        if not self._accepts(action):
+    def step(self, action: Any) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
+        """One control step: as the base's, without what it spends on batches of many."""
+        batch = self.running()
+        if not self.accepts(action):
             raise ValueError(f"action: {action!r} is not in {self.action_space}")
         observation, told = np.empty((1, _SIZE), dtype=np.float32), np.empty((1, len(INFO)))
         batch.advance(action, observation, told, self._rewards)
@@ -165,96 +135,50 @@ class AutoscaleEnv(gymnasium.Env[Observation, Action]):
         truncated = batch.finished(0)
         if truncated:
             info["summary"] = batch.summary(0)
-        if self.render_mode is not None:
-            self._frames.append(Frame.of(info, action, batch.spec(0)))
+        self.remember(info, action)
         return observation[0], float(self._rewards[0]), False, truncated, info
 
-    def render(self) -> Any:
-        """The last steps as an image `[H, W, 3]` uint8, or as lines of text."""
-        if self.render_mode == "rgb_array":
-            return draw_rgb(list(self._frames))
-        return draw_ansi(list(self._frames)) if self.render_mode == "ansi" else None
-
-    def _accepts(self, action: Action) -> bool:
+    def accepts(self, action: Any) -> bool:
         """As `action_space.contains`, without its cost for what is nearly always given."""
         if self._choices and type(action) in _WHOLE:
             return bool(0 <= action < self._choices)
-        return self.action_space.contains(action)
+        return super().accepts(action)
+
+    def frame_of(self, info: dict[str, Any], action: Any) -> Frame:
+        """A step's load, replicas, latency and action."""
+        return Frame.of(info, action, self.batch.spec(0))
+
+    def draw_ansi(self, frames: list[Frame]) -> str:
+        """Lines of text with spark lines."""
+        return draw_ansi(frames)
+
+    def draw_rgb(self, frames: list[Frame]) -> npt.NDArray[np.uint8]:
+        """Three charts over time."""
+        return draw_rgb(frames)
 
 
-class AutoscaleVectorEnv(gymnasium.vector.VectorEnv[Observation, Any, FloatArray]):
+class AutoscaleVectorEnv(BatchVectorEnv):
     """N services of `AutoscaleEnv` in one batch; service i seeded with `seed + i` lives as a lone one would.
 
     Autoreset mode SAME_STEP: at truncation the observation is the next episode's first, the last one of the
     ended episode is `info["final_obs"]`, its summary `info["final_info"]["summary"]`.
     """
 
-    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
-
     def __init__(self, num_envs: int = 1, config: AutoscaleConfig | None = None) -> None:
         self.config = config or AutoscaleConfig()
-        self.num_envs = num_envs
-        self.single_observation_space = observation_space()
-        self.single_action_space = action_space(self.config)
-        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
-        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
-        self.batch: AutoscaleBatch | None = None
-
-    def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """New episodes everywhere; `seed` is one number (service i gets seed + i)."""
-        if isinstance(seed, list):
-            raise ValueError("seed: a list is not allowed, give one number; service i gets seed + i")
-        if self.batch is None:
-            start = seed if seed is not None else int(np.random.default_rng().integers(2**31))
-            self.batch = AutoscaleBatch(self.config, self.num_envs, start)
-        elif seed is not None:
-            self.batch.seed(seed)
-        return self.batch.reset(), {}
-
-    def step(  # type: ignore[override]
-        self, actions: Any
-    ) -> tuple[Observation, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
-        """One control step of every service."""
-        if self.batch is None:
-            raise gymnasium.error.ResetNeeded("reset() comes before step()")
-        result = self.batch.step(actions)
-        info: dict[str, Any] = dict(result.terms)
-        done = np.flatnonzero(result.truncated)
-        if len(done):
-            info |= self._final(result, done)
-        terminated = np.zeros(self.num_envs, dtype=np.bool_)
-        return result.observations, result.rewards, terminated, result.truncated, info
-
-    def _final(self, result: BatchStep, done: IntArray) -> dict[str, Any]:
-        """The ended episodes' last observations and summaries, as Gymnasium lays them out."""
-        observations, summaries = (np.full(self.num_envs, None, dtype=object) for _ in range(2))
-        for place, row in enumerate(done):
-            observations[row], summaries[row] = result.final[place], result.episodes[place]
-        ended = result.truncated
-        return {
-            "final_obs": observations,
-            "_final_obs": ended.copy(),
-            "final_info": {"summary": summaries, "_summary": ended.copy()},
-            "_final_info": ended.copy(),
-        }
-
-
-def _observation_table() -> str:
-    rows = ["| # | name | low | high | unit | meaning |", "|---|---|---|---|---|---|"]
-    for index, feature in enumerate(OBSERVATION_SCHEMA.features):
-        rows.append(
-            f"| {index} | {feature.name} | {feature.low:g} | {feature.high:g} "
-            f"| {feature.unit} | {feature.description} |"
+        super().__init__(
+            lambda seed: AutoscaleBatch(self.config, num_envs, seed),
+            num_envs,
+            observation_space(),
+            action_space(self.config),
         )
-    return "\n    ".join(rows)
 
 
-# what the schema says is taken from it, so that the docstring cannot say something else
-AutoscaleEnv.__doc__ = (
-    (AutoscaleEnv.__doc__ or "")
-    .replace("{observations}", _observation_table())
-    .replace("{size}", str(_SIZE))
-    .replace("{version}", OBSERVATION_SCHEMA.version)
+AutoscaleEnv.__doc__ = filled_in(
+    AutoscaleEnv.__doc__,
+    {
+        "observations": feature_table(OBSERVATION_SCHEMA.features),
+        "size": str(_SIZE),
+        "version": OBSERVATION_SCHEMA.version,
+    },
 )

@@ -9,7 +9,6 @@ engine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,10 +19,11 @@ from controller.core.spec import default_scale_down
 from sim.envs import kernel
 from sim.envs.episodes import E_FIRST_LENGTH, E_SERVICE, PLAN, Episodes, service_seeds
 from sim.envs.rewards import RewardWeights
+from sim.envs.vector import BatchStep
 from sim.errors import ParameterError, require
 from sim.fused import FusedDecisions, FusedEngine
 from sim.fused.guarding import SCHEMAS
-from sim.physics import ServiceMetrics, ServiceParams, ServicePhysics
+from sim.physics import ServiceMetrics, ServiceParams, ServicePhysics, to_samples
 from sim.scenario import ScenarioConfig
 
 FloatArray = npt.NDArray[np.floating]
@@ -84,20 +84,6 @@ class AutoscaleConfig:
         size = ACTION_SCHEMAS[self.action_schema].size
         low, high = _BOX_LIMIT.get(self.action_schema, (-10.0, 10.0))
         return np.full(size, low, dtype=np.float32), np.full(size, high, dtype=np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchStep:
-    """One step of N services. `observations` follow the reset where `truncated`; `final` then holds, for
-    those rows in order, the observations before it. `terms` and `rewards` are float `[N]`, `episodes`
-    summaries."""
-
-    observations: FloatArray
-    rewards: FloatArray
-    truncated: BoolArray
-    terms: Mapping[str, FloatArray]
-    final: FloatArray
-    episodes: list[dict[str, float]]
 
 
 class AutoscaleBatch:
@@ -287,19 +273,6 @@ class AutoscaleBatch:
         )
         self._episode[rows, kernel.N_CONSTANTS : kernel.N_CONSTANTS + len(constants)] = constants.T
         return observations
-
-
-def to_samples(shown: ServiceMetrics) -> Samples:
-    """Simulated metrics as the engine reads real ones."""
-    return Samples(
-        request_rate=shown.request_rate,
-        latency_ms=shown.latency_ms,
-        error_ratio=shown.error_ratio,
-        utilisation=shown.utilisation,
-        ready=shown.ready,
-        current=shown.current,
-        in_flight=shown.in_flight,
-    )
 
 
 def observation_bounds() -> tuple[FloatArray, FloatArray]:

@@ -7,11 +7,14 @@ cache.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
+import numpy.typing as npt
 from numba.np.arrayobj import populate_array
 
 from controller.core import OBSERVATION_SCHEMA
@@ -49,6 +52,7 @@ from sim.fused.layout import (
     EngineArrays,
     FloatArray,
     IntArray,
+    make_arrays,
 )
 from sim.fused.reading import observe_rows
 from sim.noise import poisson, uniform
@@ -63,9 +67,12 @@ from sim.physics.layout import (
     S_SERVED,
     S_VIOLATING,
     PhysicsArrays,
+    new_arrays,
 )
 from sim.physics.params import P_CAPACITY, P_START_UP, P_WINDOW
 from sim.scenario import COARSE_HISTORY_STEP_S, RECENT_S
+
+Array = npt.NDArray[Any]
 
 BLOCK = 32
 """Services that are worked on at once."""
@@ -145,122 +152,102 @@ class State(NamedTuple):
     work: Work
 
 
-F64, F32, I64, I32, I8, U64, BOOL = (
-    np.dtype(name) for name in ("float64", "float32", "int64", "int32", "int8", "uint64", "bool")
+def _parts(state: Any, above: str = "") -> Iterator[tuple[str, Array]]:
+    """Every array of a NamedTuple with its name, in order; those of NamedTuples in it too."""
+    for name, part in state._asdict().items():
+        if isinstance(part, tuple):
+            yield from _parts(part, f"{above}{name}.")
+        else:
+            yield above + name, part
+
+
+_EXAMPLE = State(
+    rows=np.zeros(1, dtype=np.int64),
+    table=np.zeros((1, 1)),
+    settings=np.zeros(1),
+    episode=np.zeros((1, len(EPISODE))),
+    physics=new_arrays(1, np.ones(1)),
+    engine=make_arrays(1, 1, 1, 1),
+    work=make_work(2),
 )
-_KINDS = (
-    # rows, table, settings, episode
-    (I64, 1), (F64, 2), (F64, 1), (F64, 2),
-    # PhysicsArrays
-    (F64, 2), (F64, 2), (U64, 1), (F64, 3), (F64, 3), (F64, 3), (F32, 2), (I64, 1), (F64, 1), (F64, 1),
-    (F64, 2),
-    # EngineArrays
-    (F64, 2), (F32, 2), (I32, 2), (F32, 2), (I32, 2), (I32, 2), (I64, 2), (F64, 3), (F64, 3), (F64, 3),
-    (F64, 4), (I32, 1),
-    # Work
-    (F64, 1), (BOOL, 1), (F64, 2), (I64, 1), (I64, 1), (F64, 1), (F64, 2), (I8, 1), (F64, 2), (F64, 1),
-    (F64, 1), (F64, 1), (F64, 1), (BOOL, 2),
-)  # fmt: skip
-"""Types and dimensions of a state's arrays, in order."""
+"""A state of one service: what compiled code knows of names, order, types and dimensions is taken from it."""
+_WIDTH = 5
 
 
 def addresses(state: State) -> IntArray:
     """Where the arrays of a state are, int64 `[arrays, 5]`: address, then the shape.
 
-    For `step_state`: numba takes 0.1 us for each array that it is given, as much as a tenth of a step.
+    For `step_state`: numba takes 0.1 us for each array that it is given, as much as a tenth of a step. Raises
+    TypeError for an array of another type, number of dimensions or order in memory than compiled code takes.
     """
-    parts = (
-        state.rows,
-        state.table,
-        state.settings,
-        state.episode,
-        *state.physics,
-        *state.engine,
-        *state.work,
-    )
-    found = np.ones((len(parts), 5), dtype=np.int64)
-    for place, (part, kind) in enumerate(zip(parts, _KINDS, strict=True)):
-        if (part.dtype, part.ndim) != kind or not part.flags.c_contiguous:
-            raise TypeError(
-                f"array {place} of {State._fields}: {part.dtype} {part.shape} is not {kind}, contiguous"
-            )
+    expected = list(_parts(_EXAMPLE))
+    found = np.ones((len(expected), _WIDTH), dtype=np.int64)
+    for place, ((name, part), (_, like)) in enumerate(zip(_parts(state), expected, strict=True)):
+        if (part.dtype, part.ndim) != (like.dtype, like.ndim) or not part.flags.c_contiguous:
+            allowed = f"{like.dtype} of {like.ndim} dimensions, contiguous"
+            raise TypeError(f"{name}: {part.dtype} {part.shape}, must be {allowed}")
         found[place, 0] = part.ctypes.data
         found[place, 1 : 1 + part.ndim] = part.shape
     return found
 
 
-def _typed_array(typing_context, found, place, kind, dimensions):  # type: ignore[no-untyped-def]
-    """The array `place` of `addresses`, of a type and a number of dimensions that are constants: no copy."""
-    made = nb.types.Array(kind.dtype, dimensions.literal_value, "C")
-    signature = made(found, place, kind, dimensions)
+def _type_of(part: Any) -> Any:
+    """What numba calls an array, or a NamedTuple of such parts."""
+    if isinstance(part, tuple):
+        tuples: Any = nb.types.BaseTuple
+        return tuples.from_types([_type_of(each) for each in part], type(part))
+    return nb.types.Array(nb.from_dtype(part.dtype), part.ndim, "C")
+
+
+def _read_array(context, builder, kind, table, place):  # type: ignore[no-untyped-def]
+    """The array at row `place` of `addresses`, without a copy."""
+
+    def read(column):  # type: ignore[no-untyped-def]
+        at = context.get_constant(nb.types.intp, place * _WIDTH + column)
+        return builder.load(builder.gep(table.data, [at]))
+
+    shape = [read(1 + each) for each in range(kind.ndim)]  # type: ignore[no-untyped-call]
+    size = context.get_constant(nb.types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    strides = [size]
+    for length in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], length))
+    array = context.make_array(kind)(context, builder)
+    data = builder.inttoptr(read(0), array.data.type)  # type: ignore[no-untyped-call]
+    pack: Any = nb.core.cgutils.pack_array
+    fill: Any = populate_array
+    fill(array, data, pack(builder, shape), pack(builder, strides), size, meminfo=None)
+    return array._getvalue()
+
+
+def _read_state(typing_context, found):  # type: ignore[no-untyped-def]
+    """The state whose `addresses` are given, as compiled code has it: a `State`."""
+    whole = _type_of(_EXAMPLE)
 
     def lower(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         table = context.make_array(found)(context, builder, arguments[0])
-        width = context.get_constant(nb.types.intp, 5)
-        first = builder.mul(arguments[1], width)
+        places = itertools.count()
 
-        def read(column):  # type: ignore[no-untyped-def]
-            at = builder.add(first, context.get_constant(nb.types.intp, column))
-            return builder.load(builder.gep(table.data, [at]))
+        def made(kind: Any) -> Any:
+            if isinstance(kind, nb.types.Array):
+                return _read_array(context, builder, kind, table, next(places))  # type: ignore[no-untyped-call]
+            return context.make_tuple(builder, kind, [made(each) for each in kind])
 
-        shape = [read(1 + each) for each in range(made.ndim)]  # type: ignore[no-untyped-call]
-        size = context.get_constant(nb.types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
-        strides = [size]
-        for length in reversed(shape[1:]):
-            strides.insert(0, builder.mul(strides[0], length))
-        array = context.make_array(made)(context, builder)
-        data = builder.inttoptr(read(0), array.data.type)  # type: ignore[no-untyped-call]
-        pack: Any = nb.core.cgutils.pack_array
-        fill: Any = populate_array
-        fill(array, data, pack(builder, shape), pack(builder, strides), size, meminfo=None)
-        return array._getvalue()
+        return made(whole)
 
-    return signature, lower
+    return whole(found), lower
 
 
-_array: Any = nb.extending.intrinsic(prefer_literal=True)(_typed_array)
+read_state: Any = nb.extending.intrinsic(_read_state)
 
 
 @counted
 def step_state(found, schema, choices, actions, observations, info, rewards):  # type: ignore[no-untyped-def]
     """`step_rows` for every service of the state whose `addresses` are given."""
-    f = found
-    physics = PhysicsArrays(
-        _array(f, 4, np.float64, 2), _array(f, 5, np.float64, 2), _array(f, 6, np.uint64, 1),
-        _array(f, 7, np.float64, 3), _array(f, 8, np.float64, 3), _array(f, 9, np.float64, 3),
-        _array(f, 10, np.float32, 2), _array(f, 11, np.int64, 1), _array(f, 12, np.float64, 1),
-        _array(f, 13, np.float64, 1), _array(f, 14, np.float64, 2),
-    )  # fmt: skip
-    engine = EngineArrays(
-        _array(f, 15, np.float64, 2), _array(f, 16, np.float32, 2), _array(f, 17, np.int32, 2),
-        _array(f, 18, np.float32, 2), _array(f, 19, np.int32, 2), _array(f, 20, np.int32, 2),
-        _array(f, 21, np.int64, 2), _array(f, 22, np.float64, 3), _array(f, 23, np.float64, 3),
-        _array(f, 24, np.float64, 3), _array(f, 25, np.float64, 4), _array(f, 26, np.int32, 1),
-    )  # fmt: skip
-    work = Work(
-        _array(f, 27, np.float64, 1), _array(f, 28, np.bool_, 1), _array(f, 29, np.float64, 2),
-        _array(f, 30, np.int64, 1), _array(f, 31, np.int64, 1), _array(f, 32, np.float64, 1),
-        _array(f, 33, np.float64, 2), _array(f, 34, np.int8, 1), _array(f, 35, np.float64, 2),
-        _array(f, 36, np.float64, 1), _array(f, 37, np.float64, 1), _array(f, 38, np.float64, 1),
-        _array(f, 39, np.float64, 1), _array(f, 40, np.bool_, 2),
-    )  # fmt: skip
-    rows, table = _array(f, 0, np.int64, 1), _array(f, 1, np.float64, 2)
-    settings, episode = _array(f, 2, np.float64, 1), _array(f, 3, np.float64, 2)
+    s = read_state(found)
     step_rows(
-        rows,
-        choices,
-        actions,
-        table,
-        schema,
-        settings,
-        physics,
-        engine,
-        episode,
-        work,
-        observations,
-        info,
-        rewards,
-    )
+        s.rows, choices, actions, s.table, schema, s.settings, s.physics, s.engine, s.episode, s.work,
+        observations, info, rewards,
+    )  # fmt: skip
 
 
 @counted

@@ -20,9 +20,9 @@ from controller.core.behavior import BehaviorState
 from controller.core.guard import GuardInputs, guard
 from controller.core.hpa import hpa_replicas
 from controller.core.pools import guard_weights
-from sim.envs.batch import BatchStep
 from sim.envs.pool_features import POOL_SCHEMA, SET_SCHEMA, SHOWN, STATIC, joined, pool_rows
 from sim.envs.rewards import CONSTANT_ROWS, TERMS, RewardWeights
+from sim.envs.vector import BatchStep
 from sim.errors import require
 from sim.fused import FusedEngine
 from sim.physics.params import ServiceParams

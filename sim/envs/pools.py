@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
 
-from sim.envs.batch import BatchStep
 from sim.envs.pool_batch import PoolsBatch, PoolsConfig
 from sim.envs.pool_features import POOL_SCHEMA, SET_SCHEMA, observation_bounds
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.integer]
-_FRAMES = 240
-_BARS = " ▁▂▃▄▅▆▇█"
-_SIZE_INCHES, _DPI = (6.4, 4.0), 100
+from sim.envs.render import COLUMNS, charts, spark
+from sim.envs.vector import BatchEnv, BatchVectorEnv, feature_table, filled_in
 
 
 def observation_space(config: PoolsConfig) -> spaces.Space[Any]:
@@ -54,7 +45,7 @@ class _Frame:
         return _Frame(info["requests_per_s"], info["p95_ms"], info["violation_share"], *pools)
 
 
-class PoolsEnv(gymnasium.Env[FloatArray, Any]):
+class PoolsEnv(BatchEnv):
     """Choose the replicas of several pools that share one traffic, and how a route splits it.
 
     ## Description
@@ -136,126 +127,57 @@ class PoolsEnv(gymnasium.Env[FloatArray, Any]):
     * v0: first version, observation `pools/v1`.
     """
 
-    metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
-
     def __init__(self, config: PoolsConfig | None = None, render_mode: str | None = None) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode: {render_mode!r} is not one of {self.metadata['render_modes']}")
         # a lone environment has no other resets to keep away from
         self.config = replace(config or PoolsConfig(), stagger=False)
-        self.render_mode = render_mode
-        self.observation_space = observation_space(self.config)
-        self.action_space = action_space(self.config)
-        self.batch: PoolsBatch | None = None
-        self._frames: deque[_Frame] = deque(maxlen=_FRAMES)
+        super().__init__(
+            lambda seed: PoolsBatch(self.config, 1, seed, autoreset=False),
+            observation_space(self.config),
+            action_space(self.config),
+            render_mode,
+        )
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[FloatArray, dict[str, Any]]:
-        """Draw a new episode; the first reset without a seed takes a random one."""
-        super().reset(seed=seed)
-        if self.batch is None or seed is not None:
-            start = seed if seed is not None else int(self.np_random.integers(2**31))
-            self.batch = PoolsBatch(self.config, 1, start, autoreset=False)
-        self._frames.clear()
-        return self.batch.reset()[0], {}
+    def frame_of(self, info: dict[str, Any], action: Any) -> _Frame:
+        """A step's load, replicas, weights and latency."""
+        return _Frame.of(info)
 
-    def step(self, action: Any) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
-        """One control step."""
-        if self.batch is None:
-            raise gymnasium.error.ResetNeeded("reset() comes before step()")
-        if not self.action_space.contains(action):
-            raise ValueError(f"action: {action!r} is not in {self.action_space}")
-        result = self.batch.step(np.asarray(action)[None])
-        truncated = bool(result.truncated[0])
-        info: dict[str, Any] = {name: float(values[0]) for name, values in result.terms.items()}
-        for name, values in self.batch.situation().items():
-            info[name] = float(values[0]) if values.ndim == 1 else values[0]
-        if truncated:
-            info["summary"] = result.episodes[0]
-        if self.render_mode is not None:
-            self._frames.append(_Frame.of(info))
-        observation = result.final[0] if truncated else result.observations[0]
-        return observation, float(result.rewards[0]), False, truncated, info
+    def draw_ansi(self, frames: list[_Frame]) -> str:
+        """A line of the set, with a spark line of its load, and one of each pool."""
+        return _draw_ansi(frames, self._names())
 
-    def render(self) -> Any:
-        """The last steps as an image `[H, W, 3]` uint8, or as lines of text."""
-        if self.render_mode is None or self.batch is None:
-            return None
+    def draw_rgb(self, frames: list[_Frame]) -> npt.NDArray[np.uint8]:
+        """Four charts over time."""
+        return _draw_rgb(frames, self._names())
+
+    def _names(self) -> list[str]:
         scenario = self.batch.scenarios[0]
-        names = [pool.name for pool in scenario.pools] if scenario is not None else []
-        if self.render_mode == "rgb_array":
-            return _draw_rgb(list(self._frames), names)
-        return _draw_ansi(list(self._frames), names)
+        return [pool.name for pool in scenario.pools] if scenario is not None else []
 
 
-class PoolsVectorEnv(gymnasium.vector.VectorEnv[FloatArray, Any, FloatArray]):
+class PoolsVectorEnv(BatchVectorEnv):
     """N sets of `PoolsEnv` in one batch; set i seeded with `seed + i` lives as a lone one would.
 
     Autoreset mode SAME_STEP: at truncation the observation is the next episode's first, the last one of the
     ended episode is `info["final_obs"]`, its summary `info["final_info"]["summary"]`.
     """
 
-    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
-
     def __init__(self, num_envs: int = 1, config: PoolsConfig | None = None) -> None:
         self.config = config or PoolsConfig()
-        self.num_envs = num_envs
-        self.single_observation_space = observation_space(self.config)
-        self.single_action_space = action_space(self.config)
-        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
-        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
-        self.batch: PoolsBatch | None = None
-
-    def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[FloatArray, dict[str, Any]]:
-        """New episodes everywhere; `seed` is one number (set i gets seed + i)."""
-        if isinstance(seed, list):
-            raise ValueError("seed: a list is not allowed, give one number; set i gets seed + i")
-        if self.batch is None or seed is not None:
-            start = seed if seed is not None else int(np.random.default_rng().integers(2**31))
-            self.batch = PoolsBatch(self.config, self.num_envs, start)
-        return self.batch.reset(), {}
-
-    def step(  # type: ignore[override]
-        self, actions: Any
-    ) -> tuple[FloatArray, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
-        """One control step of every set."""
-        if self.batch is None:
-            raise gymnasium.error.ResetNeeded("reset() comes before step()")
-        result = self.batch.step(actions)
-        info: dict[str, Any] = dict(result.terms)
-        done = np.flatnonzero(result.truncated)
-        if len(done):
-            info |= self._final(result, done)
-        terminated = np.zeros(self.num_envs, dtype=np.bool_)
-        return result.observations, result.rewards, terminated, result.truncated, info
-
-    def _final(self, result: BatchStep, done: IntArray) -> dict[str, Any]:
-        """The ended episodes' last observations and summaries, as Gymnasium lays them out."""
-        observations, summaries = (np.full(self.num_envs, None, dtype=object) for _ in range(2))
-        for place, row in enumerate(done):
-            observations[row], summaries[row] = result.final[place], result.episodes[place]
-        ended = result.truncated
-        return {
-            "final_obs": observations,
-            "_final_obs": ended.copy(),
-            "final_info": {"summary": summaries, "_summary": ended.copy()},
-            "_final_info": ended.copy(),
-        }
+        super().__init__(
+            lambda seed: PoolsBatch(self.config, num_envs, seed),
+            num_envs,
+            observation_space(self.config),
+            action_space(self.config),
+        )
 
 
 def _draw_ansi(frames: list[_Frame], names: list[str]) -> str:
     if not frames:
         return "no steps yet"
     last = frames[-1]
-    loads = np.array([frame.requests_per_s for frame in frames[-40:]])
-    heights = np.rint(loads / max(float(loads.max()), 1e-9) * (len(_BARS) - 1)).astype(int)
-    lines = [
-        f"{''.join(_BARS[height] for height in heights)} {last.requests_per_s:8.1f} requests/s  "
-        f"p95 {last.p95_ms:.0f} ms  {last.violation_share:.1%} late"
-    ]
+    loads = spark([frame.requests_per_s for frame in frames[-COLUMNS:]])
+    late = f"p95 {last.p95_ms:.0f} ms  {last.violation_share:.1%} late"
+    lines = [f"{loads} {last.requests_per_s:8.1f} requests/s  {late}"]
     for name, ready, desired, weight in zip(names, last.ready, last.desired, last.weights, strict=True):
         bar = "█" * round(weight / 5)
         lines.append(f"{name:16s} {ready:4.0f}/{desired:.0f} replicas ready  {weight:3.0f} % {bar}")
@@ -264,49 +186,29 @@ def _draw_ansi(frames: list[_Frame], names: list[str]) -> str:
 
 def _draw_rgb(frames: list[_Frame], names: list[str]) -> npt.NDArray[np.uint8]:
     """Four charts over time, uint8 `[400, 640, 3]`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    load, replicas, weights, latency = figure.subplots(4, 1, sharex=True)
-    steps = np.arange(len(frames))
-    load.plot(steps, [frame.requests_per_s for frame in frames], color="tab:grey")
-    load.set_ylabel("requests/s")
-    for place, name in enumerate(names):
-        replicas.step(steps, [frame.ready[place] for frame in frames], where="post", label=name)
-        weights.step(steps, [frame.weights[place] for frame in frames], where="post")
-    replicas.set_ylabel("ready")
-    replicas.legend(loc="upper left", fontsize="xx-small")
-    weights.set_ylabel("weight")
-    latency.plot(steps, [frame.p95_ms for frame in frames], color="tab:red")
-    latency.set_ylabel("p95 ms")
-    latency.set_xlabel("control step")
-    canvas.draw()  # type: ignore[no-untyped-call]
-    pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
-    return np.asarray(pixels)[..., :3].copy()
+    def draw(load: Any, replicas: Any, weights: Any, latency: Any) -> None:
+        steps = np.arange(len(frames))
+        load.plot(steps, [frame.requests_per_s for frame in frames], color="tab:grey")
+        load.set_ylabel("requests/s")
+        for place, name in enumerate(names):
+            replicas.step(steps, [frame.ready[place] for frame in frames], where="post", label=name)
+            weights.step(steps, [frame.weights[place] for frame in frames], where="post")
+        replicas.set_ylabel("ready")
+        replicas.legend(loc="upper left", fontsize="xx-small")
+        weights.set_ylabel("weight")
+        latency.plot(steps, [frame.p95_ms for frame in frames], color="tab:red")
+        latency.set_ylabel("p95 ms")
+
+    return charts(4, draw)
 
 
-def _table(features: Any) -> str:
-    rows = ["| # | name | low | high | unit | meaning |", "|---|---|---|---|---|---|"]
-    for index, feature in enumerate(features):
-        low, high = min(feature.low, 0), max(feature.high, 0)
-        rows.append(
-            f"| {index} | {feature.name} | {low:g} | {high:g} | {feature.unit} | {feature.description} |"
-        )
-    return "\n    ".join(rows)
-
-
-def _documented(text: str) -> str:
-    """The docstring with the schemas' own tables, so that it cannot say something else."""
-    for name, value in (
-        ("{pool_size}", str(POOL_SCHEMA.size)),
-        ("{set_size}", str(SET_SCHEMA.size)),
-        ("{pool_table}", _table(POOL_SCHEMA.features)),
-        ("{set_table}", _table(SET_SCHEMA.features)),
-    ):
-        text = text.replace(name, value)
-    return text
-
-
-PoolsEnv.__doc__ = _documented(PoolsEnv.__doc__ or "")
+PoolsEnv.__doc__ = filled_in(
+    PoolsEnv.__doc__,
+    {
+        "pool_size": str(POOL_SCHEMA.size),
+        "set_size": str(SET_SCHEMA.size),
+        "pool_table": feature_table(POOL_SCHEMA.features),
+        "set_table": feature_table(SET_SCHEMA.features),
+    },
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,16 +55,16 @@ def draw_ansi(frames: list[Frame]) -> str:
     objective = "" if math.isnan(last.slo_ms) else f" of {last.slo_ms:.0f} ms allowed"
     asked = "nothing" if math.isnan(last.recommended) else f"{last.recommended:.0f} replicas"
     lines = (
-        ("load", _spark([frame.requests_per_s for frame in shown]), f"{last.requests_per_s:.1f} requests/s"),
+        ("load", spark([frame.requests_per_s for frame in shown]), f"{last.requests_per_s:.1f} requests/s"),
         (
             "replicas",
-            _spark([frame.ready for frame in shown]),
+            spark([frame.ready for frame in shown]),
             f"{last.ready:.0f} ready of {last.desired:.0f}, at most {last.max_replicas}",
         ),
-        ("p95", _spark([frame.p95_ms for frame in shown]), f"{_number(last.p95_ms)} ms{objective}"),
+        ("p95", spark([frame.p95_ms for frame in shown]), f"{_number(last.p95_ms)} ms{objective}"),
         (
             "late",
-            _spark([frame.violation_share for frame in shown]),
+            spark([frame.violation_share for frame in shown]),
             f"{last.violation_share:.1%} of the requests",
         ),
     )
@@ -75,30 +75,43 @@ def draw_ansi(frames: list[Frame]) -> str:
 
 def draw_rgb(frames: list[Frame]) -> npt.NDArray[np.uint8]:
     """Three charts over time, uint8 `[400, 640, 3]`."""
+
+    def draw(load: Any, replicas: Any, latency: Any) -> None:
+        steps = np.arange(len(frames))
+        load.plot(steps, [frame.requests_per_s for frame in frames], color="tab:blue")
+        load.set_ylabel("requests/s")
+        for name, color in (("desired", "tab:grey"), ("ready", "tab:green")):
+            counts = [getattr(frame, name) for frame in frames]
+            replicas.step(steps, counts, where="post", color=color, label=name)
+        replicas.set_ylabel("replicas")
+        latency.plot(steps, [frame.p95_ms for frame in frames], color="tab:red")
+        if frames and not math.isnan(frames[-1].slo_ms):
+            latency.axhline(frames[-1].slo_ms, color="tab:grey", linestyle="--")
+        latency.set_ylabel("p95 ms")
+
+    return charts(3, draw)
+
+
+def charts(count: int, draw: Callable[..., None]) -> npt.NDArray[np.uint8]:
+    """Charts over control steps, one above the other, as pixels uint8 `[400, 640, 3]`.
+
+    draw: is called with `count` axes of matplotlib.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    load, replicas, latency = figure.subplots(3, 1, sharex=True)
-    steps = np.arange(len(frames))
-    load.plot(steps, [frame.requests_per_s for frame in frames], color="tab:blue")
-    load.set_ylabel("requests/s")
-    replicas.step(steps, [frame.desired for frame in frames], where="post", color="tab:grey", label="desired")
-    replicas.step(steps, [frame.ready for frame in frames], where="post", color="tab:green", label="ready")
-    replicas.set_ylabel("replicas")
-    latency.plot(steps, [frame.p95_ms for frame in frames], color="tab:red")
-    if frames and not math.isnan(frames[-1].slo_ms):
-        latency.axhline(frames[-1].slo_ms, color="tab:grey", linestyle="--")
-    latency.set_ylabel("p95 ms")
-    latency.set_xlabel("control step")
+    axes = figure.subplots(count, 1, sharex=True)
+    draw(*axes)
+    axes[-1].set_xlabel("control step")
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
     return np.asarray(pixels)[..., :3].copy()
 
 
-def _spark(values: Sequence[float]) -> str:
-    """Bars from 0 to the largest; a gap where there is no value."""
+def spark(values: Sequence[float]) -> str:
+    """A spark line: bars from 0 to the largest; a gap where there is no value."""
     known = [value for value in values if not math.isnan(value)]
     highest = max(known, default=0.0)
     scale = (len(_BARS) - 1) / highest if highest > 0 else 0.0

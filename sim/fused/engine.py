@@ -8,7 +8,6 @@ It keeps no explanations: no stages, reasons or messages. Its clock must not run
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from controller.core import observation as obs
 from controller.core.behavior import SPARE_SLOTS
 from controller.core.engine import _FALLBACK_CODES
 from controller.core.history import History
-from controller.core.policy import UnavailablePolicy
+from controller.core.policy import UnavailablePolicy, ask
 from controller.core.samples import BoolArray
 from controller.core.spec import ScalingRules
 from sim.errors import ParameterError, require
@@ -41,7 +40,6 @@ from sim.fused.histories import load_rows, log_rows, reset_rows
 from sim.fused.layout import FloatArray, IntArray, make_arrays
 from sim.fused.reading import observe_rows
 
-logger = logging.getLogger(__name__)
 _SETTING = {name: column for column, name in enumerate(layout.COLUMNS)}
 _SIGNALS = ("request_rate", "latency_ms", "error_ratio", "utilisation", "in_flight", "ready", "current")
 POLICY_SETTINGS = ("network", "needs_capacity", "absent")
@@ -164,7 +162,7 @@ class FusedEngine:
     ) -> FusedDecisions:
         """Observe, ask the policies, guard. `record=False`: the caller reports scale events itself."""
         view = self.observe(now_s, samples, rows)
-        recommended, unfamiliar = self._ask(view)
+        recommended, unfamiliar = ask(self._policies, self._owner[view.rows], view)
         return self.conclude(view, recommended, unfamiliar, record)
 
     def decide(
@@ -279,26 +277,6 @@ class FusedEngine:
         if name == "capacity_rps":
             return np.where(now[:, layout.C_HAS_RATE] > 0, now[:, layout.C_CAPACITY], np.nan)
         return now[:, _SETTING[_RULES.get(name, name)]].copy()
-
-    def _ask(self, view: View) -> tuple[FloatArray, BoolArray]:
-        """Each policy once, for its services; and which observations it calls unlike its training."""
-        owner = self._owner[view.rows]
-        recommended = np.full(len(view), np.nan)
-        unfamiliar = np.zeros(len(view), dtype=np.bool_)
-        for index in np.unique(owner):
-            mine = np.flatnonzero(owner == index)
-            part = view if len(mine) == len(view) else view.take(mine)
-            policy = self._policies[index]
-            try:
-                recommended[mine] = policy.recommend(part)
-                judge = getattr(policy, "unfamiliar", None)
-                if judge is not None:
-                    unfamiliar[mine] = judge(part)
-            except Exception:
-                # as in the operator: one broken policy must not take the other services with it
-                logger.exception("policy %s failed for %d services", policy.name, len(mine))
-                recommended[mine] = np.nan
-        return recommended, unfamiliar
 
     def _rows(self, rows: IntArray | None) -> IntArray:
         return self._all if rows is None else np.ascontiguousarray(rows, dtype=np.int64)

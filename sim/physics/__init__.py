@@ -36,7 +36,7 @@ from sim.physics.layout import *  # noqa: F403
 from sim.physics.metrics import metrics_rows
 from sim.physics.params import *  # noqa: F403
 from sim.physics.replicas import place_rows, reset_rows, scale_rows
-from sim.physics.service import Interval, ServiceMetrics, ServicePhysics, service_seeds
+from sim.physics.service import Interval, ServiceMetrics, ServicePhysics, service_seeds, to_samples
 
 __all__ = [
     "RHO_MAX",
@@ -49,6 +49,7 @@ __all__ = [
     "reset_rows",
     "scale_rows",
     "service_seeds",
+    "to_samples",
     *layout.__all__,
     *params.__all__,
 ]

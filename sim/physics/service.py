@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from controller.core import Samples
 from sim.compiled import counted
 from sim.errors import ParameterError, require_all
 from sim.physics.advance import advance_rows
@@ -70,6 +71,19 @@ class ServiceMetrics:
     in_flight: FloatArray
     ready: FloatArray
     current: FloatArray
+
+
+def to_samples(shown: ServiceMetrics) -> Samples:
+    """Simulated metrics as the engine reads real ones."""
+    return Samples(
+        request_rate=shown.request_rate,
+        latency_ms=shown.latency_ms,
+        error_ratio=shown.error_ratio,
+        utilisation=shown.utilisation,
+        ready=shown.ready,
+        current=shown.current,
+        in_flight=shown.in_flight,
+    )
 
 
 class ServicePhysics:

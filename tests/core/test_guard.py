@@ -225,6 +225,20 @@ def test_out_of_distribution_never_scales_down(says: float, rate: float, desired
     decision = Engine(SPEC, Doubtful(says)).step(0.0, sample(5, rate=rate))[0]
     assert decision.desired_replicas == desired
     assert [c.name for c in decision.clamps] == (["OutOfDistribution"] if desired != says else [])
+    assert decision.unfamiliar
+    assert "the observation is unlike any in training" in decision.message
+
+
+def test_out_of_distribution_without_a_formula_never_scales_down() -> None:
+    decision = Engine(SPEC, Doubtful(1)).step(0.0, sample(5, rate=20.0, ready=0.0))[0]
+    assert decision.hpa_replicas is None
+    assert decision.desired_replicas == 5
+
+
+def test_a_familiar_observation_is_not_called_anything_else() -> None:
+    decision = Engine(SPEC, Says(6)).step(0.0, sample(5, rate=50.0))[0]
+    assert not decision.unfamiliar
+    assert "training" not in decision.message
 
 
 class Breaks(Says):

@@ -269,6 +269,7 @@ def test_an_observation_outside_the_range_of_training_never_scales_down(
     decision = Engine(spec, policy).step(0.0, Samples(request_rate=[10.0], current=[8.0]))[0]
     assert decision.desired_replicas == desired
     assert [clamp.name for clamp in decision.clamps] == (clamps or ["Bounds"])
+    assert decision.unfamiliar == (start_up_s == 900.0)
 
 
 def test_a_range_of_another_length_is_refused() -> None:
