@@ -2,6 +2,12 @@
 #
 #   docker build -t rl-scaler:0.1.0 .
 #   docker run --rm rl-scaler:0.1.0 operator --help
+#
+# And the one that trains, for the chart's tuning Job and for machines without a checkout:
+#
+#   docker build --target training -t rl-scaler-training:0.1.0 .
+#   docker run --rm rl-scaler-training:0.1.0 --help
+#   docker run --rm -v $PWD/runs:/studies --entrypoint python rl-scaler-training:0.1.0 -m training.train --out /studies
 
 FROM python:3.11-slim-bookworm AS build
 
@@ -16,6 +22,48 @@ COPY controller ./controller
 RUN /opt/rl-scaler/bin/pip install --constraint constraints.txt . \
     && /opt/rl-scaler/bin/pip uninstall --yes pip \
     && /opt/rl-scaler/bin/rl-scaler version
+
+
+FROM python:3.11-slim-bookworm AS build-training
+
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+
+RUN python -m venv /opt/rl-scaler
+
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY controller ./controller
+COPY sim ./sim
+COPY training ./training
+# networks of this size train fastest on a CPU; PyPI's torch would bring gigabytes for others
+RUN /opt/rl-scaler/bin/pip install --constraint constraints.txt \
+        --extra-index-url https://download.pytorch.org/whl/cpu '.[train]' 'psycopg[binary]>=3.2' \
+    && /opt/rl-scaler/bin/pip uninstall --yes pip \
+    && cd / && /opt/rl-scaler/bin/python -m training.tune --help
+
+
+FROM python:3.11-slim-bookworm AS training
+
+LABEL org.opencontainers.image.title="rl-scaler-training" \
+      org.opencontainers.image.description="Trains and tunes policies of rl-scaler" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+
+COPY --from=build-training /opt/rl-scaler /opt/rl-scaler
+
+# As below; compiled code of the simulator goes to the home, /tmp.
+ENV PATH=/opt/rl-scaler/bin:$PATH \
+    HOME=/tmp \
+    USER=rl-scaler \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    OMP_NUM_THREADS=1
+
+USER 65532:65532
+WORKDIR /tmp
+ENTRYPOINT ["python", "-m", "training.tune"]
+CMD ["--help"]
 
 
 FROM python:3.11-slim-bookworm

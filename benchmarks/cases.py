@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import gymnasium
 import numpy as np
 
-from controller.core import Engine, HpaPolicy, Samples, ServiceSpec
+from controller.core import Engine, HpaPolicy, Samples, ServiceSpec, View
+from controller.policies.loader import load_policy
 from sim.baselines import hpa
-from sim.envs import AutoscaleConfig, AutoscaleEnv, AutoscaleVectorEnv
+from sim.envs import AutoscaleConfig, AutoscaleEnv, AutoscaleVectorEnv, PoolsConfig, PoolsVectorEnv
 from sim.fused import FusedEngine
+from sim.latency import BALANCERS, CENTRAL
 from sim.physics import ServiceParams, ServicePhysics
+from sim.pools import PoolParams, PoolsPhysics, RouteParams
 from sim.replay import Protocol, Window, replay
 from sim.requests import RequestSimulator
 from sim.traces import Trace
@@ -98,16 +101,41 @@ def environment(services: int) -> Callable[[], float]:
 
 
 def requests() -> Iterator[Case]:
-    """The request-level simulator: attempts that it follows one by one."""
-    params = ServiceParams(capacity_rps=25.0, base_latency_ms=40.0, service_cv2=1.0)
-    for balancer, bar in (("central", 1e7), ("least-request", None)):
-        simulator = RequestSimulator(params, 1, 0, 8, balancer=balancer)
+    """The request-level simulator: attempts that it follows one by one, for each balancer and kind of
+    service."""
+    kinds = (
+        ("constant, 1 worker", ServiceParams(capacity_rps=25.0, base_latency_ms=40.0)),
+        ("exponential, 1 worker", ServiceParams(capacity_rps=25.0, base_latency_ms=40.0, service_cv2=1.0)),
+        ("exponential, 8 workers", ServiceParams(capacity_rps=25.0, base_latency_ms=320.0, service_cv2=1.0)),
+    )
+    for balancer in BALANCERS[CENTRAL:]:
+        for kind, params in kinds:
+            simulator = RequestSimulator(params, 1, 0, 60, balancer=balancer)
 
-        def run(simulator: RequestSimulator = simulator) -> float:
-            return float(simulator.advance(seconds=600, rate_rps=160.0).arrived.sum())
+            def run(simulator: RequestSimulator = simulator) -> float:
+                return float(simulator.advance(seconds=60, rate_rps=1200.0).arrived.sum())
 
-        note = "8 replicas at 80 % load, exponential service"
-        yield Case(f"request level, {balancer}", "requests/s", run, bar, note)
+            bar = 1e7 if balancer == "central" else None
+            what = f"request level, {balancer}, {kind}"
+            yield Case(what, "requests/s", run, bar, "60 replicas at 80 % load")
+
+
+def pools() -> Iterator[Case]:
+    """Sets of three pools behind a route: the physics alone, and the environment with and without resets."""
+    sets = 256
+    physics = PoolsPhysics(sets, 3, ServiceParams(capacity_rps=25.0), PoolParams(), RouteParams(), 0, 20)
+    counts = np.random.default_rng(0).integers(19, 22, size=(7, sets, 3))
+    turn = iter(range(10**12))
+
+    def step() -> None:
+        physics.scale(None, counts[next(turn) % 7])
+        physics.advance(None, 15, 1000.0)
+
+    yield Case(
+        f"pools' physics, N={sets}", "steps/s", _counted(step, sets), None, "3 pools, 15 inner 1-s steps"
+    )
+    note = f"3 pools a set; resets included, {HORIZON} steps an episode"
+    yield Case(f"PoolsVectorEnv({sets})", "steps/s", _pools_environment(sets), None, note)
 
 
 def learning() -> Iterator[Case]:
@@ -139,6 +167,40 @@ def decisions() -> Iterator[Case]:
                 yield Case(f"{name}, {what}, N={services}", "decisions/s", run)
 
 
+def batches() -> Iterator[Case]:
+    """10,000 services decided by the built-in policy in one batch, and each part of that alone.
+
+    The bar is 20 ms a batch. "as the operator reads them" is `Engine.step`: observation, network and guard.
+    """
+    services, policy = 10_000, load_policy({"builtin": "default"})
+    engine = Engine([ServiceSpec(max_replicas=100, capacity_rps=25.0)] * services, policy)
+    rng = np.random.default_rng(0)
+    engine.backfill(86400.0 - np.arange(240.0, 0.0, -1.0) * 15.0, rng.uniform(100, 1000, (240, services)))
+    turn = iter(range(1, 10**12))
+    samples = Samples(
+        request_rate=rng.uniform(100, 1000, services), utilisation=0.6, ready=20.0, current=20.0
+    )
+
+    def read() -> View:
+        return engine.observe(86400.0 + next(turn) * 15.0, samples)
+
+    def observe() -> None:
+        _ = read().features
+
+    view = read()
+    features, bar = view.features, 1000.0 / 20.0
+    said = policy.recommend(view)
+    cases = (
+        ("network alone (ONNX Runtime)", lambda: policy.act(features), bar),
+        ("network and decoding", lambda: policy.recommend(view), None),
+        ("reading and features", observe, None),
+        ("guard", lambda: engine.conclude(view, said), None),
+        ("as the operator reads them", lambda: engine.step(86400.0 + next(turn) * 15.0, samples), bar),
+    )
+    for what, run, least in cases:
+        yield Case(f"batch of {services:,}, {what}", "batches/s", _counted(run, 1), least, "bar: 20 ms")
+
+
 def replays() -> Iterator[Case]:
     """Whole replays: control steps of 20 HPA settings on 5 windows of an hour at once."""
     rules, rng = Protocol(), np.random.default_rng(0)
@@ -160,8 +222,10 @@ GROUPS = {
     "physics": physics,
     "environment": environments,
     "requests": requests,
+    "pools": pools,
     "learning": learning,
     "decisions": decisions,
+    "batches": batches,
     "replay": replays,
 }
 
@@ -172,6 +236,13 @@ def _counted(step: Callable[[], object], units: int) -> Callable[[], float]:
         return float(units)
 
     return run
+
+
+def _pools_environment(sets: int) -> Callable[[], float]:
+    vector = PoolsVectorEnv(sets, PoolsConfig(stagger=True))
+    vector.reset(seed=0)
+    actions = np.zeros((sets, vector.single_action_space.shape[0]), dtype=np.float32)
+    return _counted(lambda: vector.step(actions), sets)
 
 
 def _physics_step(services: int, seconds: int) -> Callable[[], float]:

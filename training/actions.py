@@ -6,7 +6,7 @@ serving cannot disagree (`training.artifact` compares the two before it writes a
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ class Head(Protocol):
 
     @property
     def sizes(self) -> list[int]:
-        """How many logits belong to each choice, in order."""
+        """How many logits belong to each choice, in order; none where the space is a Box."""
         ...
 
     def decode(self, choices: IntArray, observations: FloatArray) -> FloatArray:
@@ -43,7 +43,8 @@ class Head(Protocol):
         ...
 
     def graph(self, logits: torch.Tensor, observations: torch.Tensor) -> torch.Tensor:
-        """Logits `[N, L]` at observations `[N, F]` to the actions `[N, A]` of the likeliest choices."""
+        """Logits `[N, L]` at observations `[N, F]` to the actions `[N, A]` of the likeliest choices; a Box's
+        numbers `[N, D]` instead of logits."""
         ...
 
 
@@ -127,11 +128,53 @@ class AnchoredHead:
         return torch.stack([low, low + torch.as_tensor(self._gaps)[gaps.argmax(dim=1)]], dim=1)
 
 
+class ContinuousHead:
+    """Two numbers in -1..1: the band's lower edge over the largest load of the last minute, and its width."""
+
+    schema = "hold-band/v1"
+    sizes: ClassVar[list[int]] = []
+
+    def __init__(self, action: Action) -> None:
+        for name in ("low_range", "gap_range"):
+            low, high = getattr(action, name)
+            if not low < high:
+                raise ConfigError(f"action.{name}: {[low, high]} is not allowed; two ascending numbers are")
+        if action.gap_range[0] < 0:
+            raise ConfigError(f"action.gap_range: {list(action.gap_range)} is not allowed; 0 or more is")
+        self._base = OBSERVATION_SCHEMA.names.index("load_max_60s")
+        self._first = np.array([action.low_range[0], action.gap_range[0]], dtype=np.float32)
+        self._last = np.array([action.low_range[1], action.gap_range[1]], dtype=np.float32)
+        self._space = spaces.Box(-1.0, 1.0, (2,), dtype=np.float32)
+
+    @property
+    def space(self) -> spaces.Space[Any]:
+        """Lower edge and width."""
+        return self._space
+
+    def decode(self, choices: npt.NDArray[Any], observations: FloatArray) -> FloatArray:
+        """Bands `[N, 2]`."""
+        share = (np.clip(np.asarray(choices, dtype=np.float32), -1.0, 1.0) + np.float32(1.0)) * np.float32(
+            0.5
+        )
+        numbers = self._first + (self._last - self._first) * share
+        low = np.maximum(observations[:, self._base], np.float32(0.0)) + numbers[:, 0]
+        return np.stack([low, low + numbers[:, 1]], axis=1)
+
+    def graph(self, logits: torch.Tensor, observations: torch.Tensor) -> torch.Tensor:
+        """Bands `[N, 2]`."""
+        first, last = torch.as_tensor(self._first), torch.as_tensor(self._last)
+        numbers = first + (last - first) * ((logits.clamp(-1.0, 1.0) + 1.0) * 0.5)
+        low = observations[:, self._base].clamp(min=0.0) + numbers[:, 0]
+        return torch.stack([low, low + numbers[:, 1]], dim=1)
+
+
 def make_head(action: Action) -> Head:
     """The head of a preset; raises ConfigError where its numbers do not fit its kind."""
     if action.kind == "anchored":
         return AnchoredHead(action)
-    if action.kind == "relative":
+    if action.kind == "continuous":
+        return ContinuousHead(action)
+    if action.kind == "discrete":
         return _table("relative-change/v1", [(change,) for change in action.changes])
     return _table("hold-band/v1", [(low, low + gap) for low in action.lows for gap in action.gaps])
 
@@ -141,7 +184,7 @@ def _table(schema: str, rows: list[tuple[float, ...]]) -> TableHead:
 
 
 class HeadVecEnv(VecEnvWrapper):
-    """The environment as the algorithm sees it: choices pass through a Head; results are kept for the log.
+    """The environment as the algorithm sees it: choices pass through a Head.
 
     A choice stands for `hold_ticks` control ticks and earns the mean of their rewards. Episodes of the inner
     environment must end on such a boundary, all at once or not at all within it.
@@ -153,8 +196,6 @@ class HeadVecEnv(VecEnvWrapper):
         self._hold_ticks = hold_ticks
         self._choices = np.zeros((venv.num_envs, 1), dtype=np.int64)
         self._seen = np.zeros((venv.num_envs, OBSERVATION_SCHEMA.size), dtype=np.float32)
-        self._rewards: list[float] = []
-        self._summaries: list[dict[str, float]] = []
 
     def reset(self) -> VecEnvObs:
         """Reset every service."""
@@ -176,12 +217,4 @@ class HeadVecEnv(VecEnvWrapper):
             if dones.any():
                 break
         total /= self._hold_ticks
-        self._rewards.append(float(np.mean(total)))
-        self._summaries += [infos[i]["summary"] for i in np.flatnonzero(dones) if "summary" in infos[i]]
         return self._seen, total, dones, infos
-
-    def pop_results(self) -> tuple[float, list[dict[str, float]]]:
-        """Mean reward a control tick and the summaries of the episodes that ended, since the last call."""
-        reward = float(np.mean(self._rewards)) if self._rewards else float("nan")
-        summaries, self._rewards, self._summaries = self._summaries, [], []
-        return reward, summaries

@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,33 @@ SCHEMA_FILE = Path(__file__).parent / "evaluation.schema.json"
 HOUR_S = 3600.0
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation found: the report that `--json` writes, and what it was made from."""
+
+    report: dict[str, Any]
+    comparison: Comparison
+    windows: list[Window]
+    setup: Setup
+
+
 def compare(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate as the command line says; returns what `--json` writes. Raises ConfigError for bad input."""
-    _check(args)
+    found = measure(args)
+    _write(found.report, found.comparison, found.windows, found.setup, args)
+    return found.report
+
+
+def measure(args: argparse.Namespace) -> Measured:
+    """The same without tables and files (`report.py` makes pages of it). Raises ConfigError for bad input."""
+    check_arguments(args)
     protocol = Protocol(window_s=args.hours * HOUR_S, windows_per_trace=args.windows_per_trace)
     setup = Setup(
         protocol,
         Sweep(scale_down_window_s=args.scale_down_window),
         args.engine,
         args.jobs,
-        _cache(args),
+        cache_folder(args),
         args.seed,
     )
     names = list(dict.fromkeys(args.policy))
@@ -71,11 +89,11 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
         "left_out": [{"name": each.name, "reason": each.reason} for each in left_out],
         **summarise(comparison),
     }
-    _write(report, comparison, windows, setup, args)
-    return report
+    return Measured(report, comparison, windows, setup)
 
 
-def _check(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises ConfigError for numbers of the command line that are out of range."""
     for name in ("windows", "windows_per_trace", "hours", "seeds", "jobs"):
         if getattr(args, name) <= 0:
             raise ConfigError(
@@ -93,7 +111,8 @@ def _check_names(names: Sequence[str]) -> None:
         raise ConfigError(f"--policy: {', '.join(twice)} would stand for two artifacts; rename a file")
 
 
-def _cache(args: argparse.Namespace) -> Path | None:
+def cache_folder(args: argparse.Namespace) -> Path | None:
+    """Where finished parts are kept, by `--cache` and `--no-cache`."""
     if args.no_cache:
         return None
     if args.cache is not None:
@@ -124,6 +143,14 @@ def _play(
     setup: Setup,
     progress: bool | None,
 ) -> list[Outcomes]:
+    cases = len(windows) * len(seeds)
+    with progress_bars(progress) as bars:
+        tasks = {label: bars.add_task(label, total=cases) for label in labels}
+        return play_all(names, windows, seeds, setup, lambda label, done: bars.advance(tasks[label], done))
+
+
+def progress_bars(shown: bool | None) -> Progress:
+    """Bars of windows played on standard error; None: where that is a terminal."""
     columns = (
         TextColumn("{task.description:<14}"),
         BarColumn(),
@@ -133,11 +160,8 @@ def _play(
         TextColumn("left"),
         TimeRemainingColumn(compact=True),
     )
-    shown = sys.stderr.isatty() if progress is None else progress
-    cases = len(windows) * len(seeds)
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bars:
-        tasks = {label: bars.add_task(label, total=cases) for label in labels}
-        return play_all(names, windows, seeds, setup, lambda label, done: bars.advance(tasks[label], done))
+    visible = sys.stderr.isatty() if shown is None else shown
+    return Progress(*columns, console=Console(stderr=True), disable=not visible)
 
 
 def _protocol(setup: Setup, seeds: Sequence[int]) -> dict[str, Any]:
@@ -190,10 +214,10 @@ def _write(
     console = Console()
     console_tables(report, console)
     if args.json:
-        _save(args.json, json.dumps(report, indent=1) + "\n")
+        save(args.json, json.dumps(report, indent=1) + "\n")
         console.print(f"numbers: {args.json}")
     if args.markdown:
-        _save(args.markdown, markdown(report))
+        save(args.markdown, markdown(report))
         console.print(f"table: {args.markdown}")
     if args.card:
         _write_cards(report, args.policy, console)
@@ -213,6 +237,7 @@ def _write_cards(report: dict[str, Any], policies: Sequence[str], console: Conso
             console.print(f"evaluation card: {name}")
 
 
-def _save(path: Path, text: str) -> None:
+def save(path: Path, text: str) -> None:
+    """Write a file, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

@@ -18,10 +18,13 @@ import yaml
 
 from training.analytic.settings import Analytic
 from training.errors import ConfigError
+from training.hyperparameters import A2c, Dqn, MaskablePpo, Ppo, RecurrentPpo, Sac
+from training.qlearning.settings import QLearning
+from training.tasks import TASKS
 
 PRESETS = Path(__file__).parent / "configs"
-ENVIRONMENTS = ("autoscale",)
-ALGORITHMS = ("ppo", "analytic")
+ALGORITHMS = ("ppo", "recurrent-ppo", "a2c", "dqn", "sac", "maskable-ppo", "qlearning", "analytic")
+ACTION_KINDS = ("discrete", "anchored", "band", "continuous")
 T = typing.TypeVar("T")
 
 
@@ -35,6 +38,8 @@ class Network:
     """Widths of the critic's hidden layers."""
     activation: str = "tanh"
     """tanh | relu | silu."""
+    log_std: float = 0.0
+    """Logarithm of the deviation that numbers of a Box are explored with at the start (PPO and A2C)."""
     normalise: bool = True
     """Standardise observations by a running mean and deviation, frozen into the artifact's graph."""
     normalise_until: int = 2_000_000
@@ -42,39 +47,12 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Ppo:
-    """Hyperparameters of Stable-Baselines3's PPO."""
-
-    learning_rate: float = 3e-4
-    """Adam's step at the start."""
-    final_learning_rate: float = 0.0
-    """Adam's step at the end; in between it falls linearly."""
-    n_steps: int = 64
-    """Control steps an environment between two updates."""
-    batch_size: int = 2048
-    """Samples in a minibatch; divides `num_envs * n_steps`."""
-    n_epochs: int = 4
-    """Passes over each rollout."""
-    gamma: float = 0.99
-    """Discount a control step."""
-    gae_lambda: float = 0.95
-    """Generalised advantage estimation's trace decay."""
-    clip_range: float = 0.2
-    """PPO's clip of the probability ratio."""
-    ent_coef: float = 0.003
-    """Weight of the entropy bonus."""
-    vf_coef: float = 0.5
-    """Weight of the critic's loss."""
-    max_grad_norm: float = 0.5
-    """Clip of the gradient's norm."""
-
-
-@dataclass(frozen=True)
 class Action:
     """What the network says; see `training.actions`. Logarithms are of replicas over load."""
 
     kind: str = "anchored"
-    """relative: `changes`. band: `lows` and `gaps`. anchored: `anchors`, `margins` and `gaps`."""
+    """discrete: `changes`. band: `lows` and `gaps`. anchored: `anchors`, `margins` and `gaps`. continuous: a
+    number each for the band's lower edge in `low_range` and its width in `gap_range`."""
     changes: tuple[float, ...] = (-0.5, -0.25, -0.1, -0.005, 0.0, 0.005, 0.1, 0.25, 0.6, 1.0)
     """Relative changes of the provisioned replicas."""
     lows: tuple[float, ...] = (-0.1, 0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.9, 1.2, 1.6, 2.3)
@@ -95,6 +73,10 @@ class Action:
     """Log headroom of the band's lower edge over the anchor."""
     gaps: tuple[float, ...] = (0.0, 0.15, 0.5)
     """Width of the band."""
+    low_range: tuple[float, float] = (-0.1, 2.5)
+    """Log headroom of the continuous band's lower edge over the largest load of the last minute."""
+    gap_range: tuple[float, float] = (0.0, 1.0)
+    """Width of the continuous band."""
     hold_ticks: int = 1
     """Control ticks for which a choice stands in training, decoded anew at each: exploration that flickers
     from tick to tick shows nothing behind a stabilisation window. When serving, every tick chooses."""
@@ -109,9 +91,10 @@ class Preset:
     workloads: str = "generated"
     """What the policy is trained on, in words, for the artifact's card."""
     env: str = "autoscale"
-    """Which environment: autoscale."""
+    """Which environment: autoscale, pools, scheduling or grid."""
     algo: str = "ppo"
-    """Which algorithm: ppo or analytic."""
+    """Which algorithm: ppo, recurrent-ppo, a2c, dqn, sac, maskable-ppo, qlearning or analytic; each
+    environment allows some."""
     timesteps: int = 5_000_000
     """Control steps, summed over environments, in the whole run."""
     num_envs: int = 256
@@ -119,8 +102,15 @@ class Preset:
     clones: int = 1
     """Services that live through the same traffic at the same preference. With more than one, advantages are
     measured against the other clones (see `training.clones`); rollouts must then be whole episodes."""
+    rows_every: int = 1
+    """Least steps between two rows of metrics.csv, which come after an update: 1 is one after each. A stop by
+    Ctrl-C waits for a row."""
     checkpoint_every: int = 1_000_000
     """Steps between checkpoints; the last step always makes one."""
+    traces: tuple[str, ...] = ()
+    """Recordings to cut episodes from, by their files; none: all traffic is generated."""
+    trace_share: float = 1.0
+    """Share of the episodes that are cut from `traces`; the others are generated."""
     environment: dict[str, Any] = field(default_factory=dict)
     """Settings of the simulator's environment, by the names of its own configuration."""
     action: Action = field(default_factory=Action)
@@ -129,25 +119,50 @@ class Preset:
     """The policy's network."""
     ppo: Ppo = field(default_factory=Ppo)
     """Settings of `algo: ppo`."""
+    recurrent_ppo: RecurrentPpo = field(default_factory=RecurrentPpo)
+    """Settings of `algo: recurrent-ppo`."""
+    maskable_ppo: MaskablePpo = field(default_factory=MaskablePpo)
+    """Settings of `algo: maskable-ppo`."""
+    a2c: A2c = field(default_factory=A2c)
+    """Settings of `algo: a2c`."""
+    dqn: Dqn = field(default_factory=Dqn)
+    """Settings of `algo: dqn`."""
+    sac: Sac = field(default_factory=Sac)
+    """Settings of `algo: sac`."""
+    qlearning: QLearning = field(default_factory=QLearning)
+    """Settings of `algo: qlearning`."""
     analytic: Analytic = field(default_factory=Analytic)
     """Settings of `algo: analytic`."""
 
     def __post_init__(self) -> None:
         """Refuse values that would fail later with a worse message."""
-        _one_of("env", self.env, ENVIRONMENTS)
+        _one_of("env", self.env, TASKS)
         _one_of("algo", self.algo, ALGORITHMS)
-        _one_of("action.kind", self.action.kind, ("relative", "band", "anchored"))
+        _one_of("action.kind", self.action.kind, ACTION_KINDS)
         _one_of("network.activation", self.network.activation, ("tanh", "relu", "silu"))
-        for name in ("timesteps", "num_envs", "clones", "checkpoint_every"):
+        for name in ("timesteps", "num_envs", "clones", "rows_every", "checkpoint_every"):
             _positive(name, getattr(self, name))
-        for name in ("n_steps", "batch_size", "n_epochs"):
-            _positive(f"ppo.{name}", getattr(self.ppo, name))
+        if not 0 < self.trace_share <= 1:
+            raise ConfigError(f"trace_share: {self.trace_share} is not allowed; above 0, up to 1 is")
         if self.num_envs % self.clones:
             raise ConfigError(f"clones: {self.clones} does not divide num_envs = {self.num_envs}")
-        rollout = self.num_envs * self.ppo.n_steps
-        if rollout % min(self.ppo.batch_size, rollout):
+        self._check_batches()
+
+    @property
+    def hyperparameters(self) -> Any:
+        """The section of this preset's algorithm."""
+        return getattr(self, self.algo.replace("-", "_"))
+
+    def _check_batches(self) -> None:
+        section = self.hyperparameters
+        if not isinstance(section, Ppo):
+            return
+        rollout = self.num_envs * section.n_steps
+        if rollout % min(section.batch_size, rollout):
+            name = self.algo.replace("-", "_")
             raise ConfigError(
-                f"ppo.batch_size: {self.ppo.batch_size} does not divide num_envs * ppo.n_steps = {rollout}"
+                f"{name}.batch_size: {section.batch_size} does not divide "
+                f"num_envs * {name}.n_steps = {rollout}"
             )
 
 
@@ -158,6 +173,8 @@ def preset_names() -> list[str]:
 
 def load_preset(name: str, **overrides: Any) -> Preset:
     """Read a preset by its name or by the path of a YAML file; `overrides` that are not None win.
+
+    A setting of a section is overridden by its dotted name, such as `**{"action.kind": "band"}`.
 
     Raises ConfigError for an unknown preset, key or value.
     """
@@ -177,11 +194,25 @@ def read_preset(path: Path, **overrides: Any) -> Preset:
         raise ConfigError(f"{path}: not YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a mapping of settings is expected, not {type(content).__name__}")
-    content |= {key: value for key, value in overrides.items() if value is not None}
+    content = _overridden(content, overrides)
     try:
         return from_mapping(Preset, content, "")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _overridden(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The mapping with what is not None in its place; `action.kind` is a key of the mapping `action`."""
+    result = dict(content)
+    for name, value in overrides.items():
+        if value is None:
+            continue
+        section, _, key = name.rpartition(".")
+        if section and isinstance(result.get(section, {}), dict):
+            result[section] = {**result.get(section, {}), key: value}
+        else:
+            result[name] = value
+    return result
 
 
 def dump_preset(preset: Preset) -> str:

@@ -67,6 +67,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--plots", type=Path, metavar="DIR", help="frontiers, intervals and timelines as PNG"
     )
     results.add_argument("--card", action="store_true", help="put the result into the .onnx files' metadata")
+    add_running(parser)
+    return parser
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """The options on how to run, which `robustness.py` has too."""
     running = parser.add_argument_group("running")
     running.add_argument(
         "--jobs", type=int, default=2, help="processes; results don't depend on it; default: 2"
@@ -84,7 +90,6 @@ def build_parser() -> argparse.ArgumentParser:
     running.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, help="bars; default: by the terminal"
     )
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -162,20 +162,35 @@ def plot_timelines(
     folder: Path,
 ) -> list[Path]:
     """Load, replicas, latency and violations of the most telling windows, at settings of equal violation."""
-    shown = _shown(comparison)
-    reachable = comparison.within_reach() or comparison
-    level = LEVELS[-1]
-    chosen = {name: nearest_setting(reachable.families[name], level) for name in shown}
+    paths = []
+    for number, (title, names, result) in enumerate(
+        telling_replays(comparison, windows, policies, setup), start=1
+    ):
+        path = folder / f"timeline-{number}.png"
+        figure = draw_timeline(result, names, title, setup, looks)
+        figure.savefig(path, dpi=110)
+        plt.close(figure)
+        paths.append(path)
+    return paths
+
+
+def telling_replays(
+    comparison: Comparison, windows: Sequence[Window], policies: Sequence[str], setup: Setup
+) -> Iterator[tuple[str, list[str], ReplayResult]]:
+    """(title, policies shown, their replay with its timeline) of the most telling windows."""
+    shown = shown_in_timelines(comparison)
+    chosen = settings_at(comparison, LEVELS[-1], shown)
     contestants = {one.name: one for one in (contestant(n, setup.sweep, setup.protocol) for n in policies)}
     settings = [contestants[name].settings[chosen[name]] for name in shown]
-    picked = telling(comparison, chosen, shown)
-    paths = []
-    for number, (index, why) in enumerate(picked, start=1):
+    for index, why in telling(comparison, chosen, shown):
         result = replay([windows[index]], settings, setup.protocol, setup.seed, True, setup.engine)
-        path = folder / f"timeline-{number}.png"
-        title = f"{windows[index].name}: {why}"
-        paths.append(_timeline(result, shown, title, setup, looks, path))
-    return paths
+        yield f"{windows[index].name}: {why}", shown, result
+
+
+def settings_at(comparison: Comparison, level: float, names: Sequence[str]) -> dict[str, int]:
+    """Each family's setting for a mean violation over the windows within the baseline's reach."""
+    reachable = comparison.within_reach() or comparison
+    return {name: nearest_setting(reachable.families[name], level) for name in names}
 
 
 def telling(comparison: Comparison, chosen: Mapping[str, int], shown: Sequence[str]) -> list[tuple[int, str]]:
@@ -201,7 +216,7 @@ def telling(comparison: Comparison, chosen: Mapping[str, int], shown: Sequence[s
     return found
 
 
-def _shown(comparison: Comparison) -> list[str]:
+def shown_in_timelines(comparison: Comparison) -> list[str]:
     """Learned policies (at most two; without any the first formula but the HPA), the HPA, the clairvoyant."""
     names = list(comparison.families)
     learned = [name for name in names if name not in FORMULAS][:2]
@@ -210,18 +225,22 @@ def _shown(comparison: Comparison) -> list[str]:
     return [*first, *(n for n in (comparison.baseline, comparison.bound) if n in names)]
 
 
-def _timeline(
+def draw_timeline(
     result: ReplayResult,
     names: Sequence[str],
     title: str,
     setup: Setup,
     looks: Mapping[str, Look],
-    path: Path,
-) -> Path:
+    size: tuple[float, float] = (14, 7.5),
+) -> Figure:
+    """Replicas, p95 latency and violations of one window: all of it, and its worst two hours.
+
+    result: of one window, a setting for each of `names`, with its timeline. size: inches.
+    """
     period = setup.protocol.sync_period_s
     hours = np.arange(result.timeline["ready"].shape[2]) * period / 3600.0
     figure, axes = plt.subplots(
-        3, 2, figsize=(14, 7.5), sharex="col", gridspec_kw={"height_ratios": [2, 1, 1]}, squeeze=False
+        3, 2, figsize=size, sharex="col", gridspec_kw={"height_ratios": [2, 1, 1]}, squeeze=False
     )
     smooth = max(1, round(SMOOTH_S / period))
     violations = np.stack([_smoothed(series, smooth) for series in result.timeline["violation_share"][:, 0]])
@@ -247,9 +266,7 @@ def _timeline(
         handles, [*labels, "load in replicas"], loc="lower center", ncol=2, fontsize=9, frameon=False
     )
     figure.tight_layout(rect=(0, 0.07, 1, 1))
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    return path
+    return figure
 
 
 def _column(

@@ -86,6 +86,25 @@ class Part:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Round:
+    """Contestants on windows under a setup of their own; an evaluation may play several."""
+
+    names: tuple[str, ...]
+    windows: tuple[Window, ...]
+    setup: Setup
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part and where it belongs."""
+
+    number: int
+    label: str
+    part: Part
+    setup: Setup
+
+
 def play_all(
     names: Sequence[str], windows: Sequence[Window], seeds: Sequence[int], setup: Setup, advance: Advance
 ) -> list[Outcomes]:
@@ -93,26 +112,44 @@ def play_all(
 
     On Ctrl-C the parts under way are finished and kept, then KeyboardInterrupt is raised.
     """
-    contestants = [contestant(name, setup.sweep, setup.protocol) for name in names]
-    parts = [
-        (one.name, part)
-        for name, one in zip(names, contestants, strict=True)
-        for part in split(name, one, windows, seeds)
+    one = Round(tuple(names), tuple(windows), setup)
+    return play_rounds([one], seeds, setup.jobs, lambda _, label, cases: advance(label, cases))[0]
+
+
+def play_rounds(
+    rounds: Sequence[Round], seeds: Sequence[int], jobs: int, advance: Callable[[int, str, int], None]
+) -> list[list[Outcomes]]:
+    """The same for each of several rounds, whose parts share `jobs` processes.
+
+    `advance(round, label, cases)`.
+    """
+    contestants = [
+        [contestant(name, one.setup.sweep, one.setup.protocol) for name in one.names] for one in rounds
     ]
-    found: dict[str, Figures] = {one.name: _empty(one, len(windows) * len(seeds)) for one in contestants}
-    for label, part, figures in _played(parts, setup):
+    pieces = [
+        _Piece(number, made.name, part, one.setup)
+        for number, one in enumerate(rounds)
+        for name, made in zip(one.names, contestants[number], strict=True)
+        for part in split(name, made, one.windows, seeds)
+    ]
+    found: list[dict[str, Figures]] = [
+        {made.name: _empty(made, len(one.windows) * len(seeds)) for made in contestants[number]}
+        for number, one in enumerate(rounds)
+    ]
+    for piece, figures in _played(pieces, jobs):
         for figure, values in figures.items():
-            found[label][figure][:, list(part.cases)] = values
-        advance(label, len(part.cases))
-    shape = (len(windows), len(seeds))
+            found[piece.number][piece.label][figure][:, list(piece.part.cases)] = values
+        advance(piece.number, piece.label, len(piece.part.cases))
     return [
-        Outcomes(
-            one.name,
-            tuple(setting.name for setting in one.settings),
-            **{figure: values.reshape(len(values), *shape) for figure, values in found[one.name].items()},
-        )
-        for one in contestants
+        [_outcomes(made, found[number][made.name], len(seeds)) for made in contestants[number]]
+        for number in range(len(rounds))
     ]
+
+
+def _outcomes(made: Contestant, figures: Figures, seeds: int) -> Outcomes:
+    names = tuple(setting.name for setting in made.settings)
+    shaped = {figure: values.reshape(len(names), -1, seeds) for figure, values in figures.items()}
+    return Outcomes(made.name, names, **shaped)
 
 
 def split(name: str, one: Contestant, windows: Sequence[Window], seeds: Sequence[int]) -> list[Part]:
@@ -136,7 +173,7 @@ def split(name: str, one: Contestant, windows: Sequence[Window], seeds: Sequence
 
 def play(part: Part, setup: Setup) -> Figures:
     """The part's figures `[S, cases]`, from the cache or made now and put there."""
-    path = None if setup.cache is None else setup.cache / f"{part.key(setup)}.npz"
+    path = _kept_at(part, setup)
     kept = _read(path)
     if kept is not None:
         return kept
@@ -146,6 +183,10 @@ def play(part: Part, setup: Setup) -> Figures:
     if path is not None:
         _write(path, figures)
     return figures
+
+
+def _kept_at(part: Part, setup: Setup) -> Path | None:
+    return None if setup.cache is None else setup.cache / f"{part.key(setup)}.npz"
 
 
 @lru_cache(maxsize=1)
@@ -163,34 +204,31 @@ def code_digest() -> str:
     return content.hexdigest()
 
 
-def _played(parts: Sequence[tuple[str, Part]], setup: Setup) -> Iterator[tuple[str, Part, Figures]]:
-    """Each part's figures: those kept at once, the others as they get ready."""
-    waiting: list[tuple[str, Part]] = []
-    for label, part in parts:
-        path = None if setup.cache is None else setup.cache / f"{part.key(setup)}.npz"
-        kept = _read(path)
+def _played(pieces: Sequence[_Piece], jobs: int) -> Iterator[tuple[_Piece, Figures]]:
+    """Each piece's figures: those kept at once, the others as they get ready."""
+    waiting: list[_Piece] = []
+    for piece in pieces:
+        kept = _read(_kept_at(piece.part, piece.setup))
         if kept is None:
-            waiting.append((label, part))
+            waiting.append(piece)
         else:
-            yield label, part, kept
-    if setup.jobs == 1 or len(waiting) <= 1:
-        for label, part in waiting:
-            yield label, part, play(part, setup)
+            yield piece, kept
+    if jobs == 1 or len(waiting) <= 1:
+        for piece in waiting:
+            yield piece, play(piece.part, piece.setup)
         return
-    yield from _in_processes(waiting, setup)
+    yield from _in_processes(waiting, jobs)
 
 
-def _in_processes(parts: Sequence[tuple[str, Part]], setup: Setup) -> Iterator[tuple[str, Part, Figures]]:
+def _in_processes(pieces: Sequence[_Piece], jobs: int) -> Iterator[tuple[_Piece, Figures]]:
     # a forked child would inherit ONNX Runtime's and numba's threads half-way
-    pool = ProcessPoolExecutor(
-        min(setup.jobs, len(parts)), get_context("spawn"), initializer=_ignore_interrupts
-    )
-    queue = iter(parts)
-    running: dict[Future[Figures], tuple[str, Part]] = {}
+    pool = ProcessPoolExecutor(min(jobs, len(pieces)), get_context("spawn"), initializer=_ignore_interrupts)
+    queue = iter(pieces)
+    running: dict[Future[Figures], _Piece] = {}
     try:
-        for label, part in queue:
-            running[pool.submit(play, part, setup)] = (label, part)
-            if len(running) == setup.jobs:
+        for piece in queue:
+            running[pool.submit(play, piece.part, piece.setup)] = piece
+            if len(running) == jobs:
                 yield from _finished(running)
         while running:
             yield from _finished(running)
@@ -199,11 +237,10 @@ def _in_processes(parts: Sequence[tuple[str, Part]], setup: Setup) -> Iterator[t
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _finished(running: dict[Future[Figures], tuple[str, Part]]) -> Iterator[tuple[str, Part, Figures]]:
+def _finished(running: dict[Future[Figures], _Piece]) -> Iterator[tuple[_Piece, Figures]]:
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in done:
-        label, part = running.pop(future)
-        yield label, part, future.result()
+        yield running.pop(future), future.result()
 
 
 def _ignore_interrupts() -> None:

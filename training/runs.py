@@ -4,8 +4,10 @@
     ├── config.yaml        the preset with its overrides, as used
     ├── command.txt        the exact command lines, one a session: the first, then each resume
     ├── versions.json      Python and library versions, git commit, platform
+    ├── schemas.json       what its policy observes and does
+    ├── traces.json        the recordings that it is trained on, with their sha256 (with --trace)
     ├── metrics.csv        one row an update
-    ├── checkpoints/       <steps>.zip (Stable-Baselines3) and <steps>.json (seed, counters)
+    ├── checkpoints/       <steps>.zip (the model), <steps>.json (seed, counters), the newest's replay buffer
     ├── plots/             learning curves
     ├── tensorboard/       the same as events
     ├── policy.onnx        the artifact
@@ -31,7 +33,16 @@ from typing import Any
 from training.config import Preset, dump_preset, read_preset
 from training.errors import RunError
 
-LIBRARIES = ("numpy", "torch", "stable-baselines3", "gymnasium", "numba", "onnx", "onnxruntime")
+LIBRARIES = (
+    "numpy",
+    "torch",
+    "stable-baselines3",
+    "sb3-contrib",
+    "gymnasium",
+    "numba",
+    "onnx",
+    "onnxruntime",
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,11 @@ class Checkpoint:
     def state(self) -> Path:
         """The JSON with the counters."""
         return self.model.with_suffix(".json")
+
+    @property
+    def replay_buffer(self) -> Path:
+        """What an off-policy algorithm learns from; only the newest checkpoint has it."""
+        return self.model.with_suffix(".buffer")
 
     def read_state(self) -> dict[str, Any]:
         """The counters written with the checkpoint."""
@@ -113,6 +129,11 @@ class RunFolder:
     def preset(self, **overrides: Any) -> Preset:
         """The run's settings; `overrides` that are not None win."""
         return read_preset(self.config, **overrides)
+
+    def schemas(self) -> dict[str, Any]:
+        """What its policy observes and does, as it was when the run was started; see `training.stamps`."""
+        path = self.path / "schemas.json"
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
 
     def commands(self) -> list[str]:
         """The command lines that made the run, oldest first."""

@@ -1,137 +1,101 @@
-"""One sitting of `train.py`: a new run or a resumed one, from the arguments to the artifact."""
+"""One sitting of `train.py` with Stable-Baselines3 or sb3-contrib, from the plan to the artifact."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from dataclasses import dataclass
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
 
-from training.actions import HeadVecEnv
 from training.algorithms import load_model, make_model, one_thread
-from training.callbacks import Recorder, StopOnInterrupt, StopTraining, seed_everything
-from training.config import Preset, load_preset
-from training.environment import make_environment
-from training.errors import RunError
-from training.plots import plot_learning_curves
+from training.callbacks import Recorder, load_replay_buffer, seed_everything
+from training.config import dump_preset
+from training.environment import ResultsVecEnv
+from training.interrupt import StopOnInterrupt, StopTraining, announce_stop
 from training.progress import make_progress
-from training.publish import publish
-from training.runs import Checkpoint, MetricsFile, RunFolder, read_metrics, this_command
+from training.runs import Checkpoint, MetricsFile, RunFolder, git_commit, versions
+from training.sitting import Plan, finish, say_stopped
+from training.stamps import Stamp
 
 
 @dataclass
 class Sitting:
-    """A run folder with a model that is ready to learn until `preset.timesteps`."""
+    """A run folder with a model that is ready to learn until the preset's timesteps."""
 
+    plan: Plan
     run: RunFolder
-    preset: Preset
-    seed: int
     model: BaseAlgorithm
-    env: HeadVecEnv
-    done: int
+    env: ResultsVecEnv
 
 
-def train(args: argparse.Namespace) -> int:
-    """Train as the command line says; see `train.main` for the exit status."""
-    if _algorithm(args) == "analytic":
-        from training.analytic.run import train as train_analytic
-
-        return train_analytic(args)
+def train(plan: Plan) -> int:
+    """Train as planned; see `train.main` for the exit status."""
     one_thread()
-    sitting = _resume(args) if args.resume else _start(args)
-    print(f"run folder: {sitting.run.path}", flush=True)
+    sitting = _begin(plan)
+    run = sitting.run
+    print(f"run folder: {run.path}", flush=True)
     try:
-        checkpoint, finished = _learn(sitting, args.progress)
+        checkpoint, finished = _learn(sitting)
     finally:
         sitting.env.close()
     if not finished:
-        print(
-            f"stopped at {checkpoint.timesteps:,} steps and saved; continue with:\n  {_resume_hint(sitting)}"
-        )
+        say_stopped(run, checkpoint)
         return 130
-    _finish(sitting, checkpoint)
+    published = plan.task.publish(run, sitting.model, checkpoint)
+    evaluation = plan.task.evaluate(run, sitting.model, checkpoint) if plan.args.evaluate else {}
+    finish(plan, run, checkpoint, published, evaluation)
     return 0
 
 
-def _algorithm(args: argparse.Namespace) -> str:
-    if args.resume:
-        return RunFolder.open(args.resume).preset(**_overrides(args)).algo
-    return load_preset(args.preset, **_overrides(args)).algo
+def _begin(plan: Plan) -> Sitting:
+    """The model on its environment, new or as the checkpoint left it."""
+    preset, seed, device = plan.preset, plan.seed, plan.args.device
+    seed_everything(seed, plan.done)
+    env = ResultsVecEnv(plan.task.make(preset, seed, plan.done))
+    if plan.checkpoint is None:
+        model = make_model(preset, env, seed, device, plan.task.policy(preset))
+        return _stamped(Sitting(plan, plan.open(), model, env))
+    model = load_model(plan.checkpoint.model, env, device, preset.algo)
+    model.action_space.seed(seed + plan.done)
+    if not load_replay_buffer(model, plan.checkpoint):
+        print(f"{plan.checkpoint.replay_buffer} is missing: the policy goes on with an empty replay buffer")
+    return _stamped(Sitting(plan, plan.open(), model, env))
 
 
-def _start(args: argparse.Namespace) -> Sitting:
-    preset = load_preset(args.preset, **_overrides(args))
-    seed = args.seed if args.seed is not None else 0
-    seed_everything(seed, 0)
-    env = make_environment(preset, seed)
-    model = make_model(preset, env, seed, args.device)
-    run = RunFolder.create(args.out, preset, seed, this_command("train.py", args.argv))
-    return Sitting(run, preset, seed, model, env, 0)
+def _stamped(sitting: Sitting) -> Sitting:
+    """Its checkpoints say what they are, wherever they are taken."""
+    plan = sitting.plan
+    Stamp(
+        preset=dump_preset(plan.preset),
+        seed=plan.seed,
+        commands=sitting.run.commands(),
+        git_commit=git_commit(),
+        versions=versions(),
+        schemas=plan.task.schemas(plan.preset),
+        traces=plan.traces,
+    ).put_on(sitting.model)
+    return sitting
 
 
-def _resume(args: argparse.Namespace) -> Sitting:
-    run = RunFolder.open(args.resume)
-    preset = run.preset(**_overrides(args))
-    checkpoint = run.latest_checkpoint()
-    seed = int(checkpoint.read_state()["seed"])
-    if args.seed not in (None, seed):
-        raise RunError(f"--seed {args.seed}: {run.path} was started with seed {seed}; a resumed run keeps it")
-    if checkpoint.timesteps >= preset.timesteps:
-        raise RunError(
-            f"{run.path}: already at {checkpoint.timesteps:,} of {preset.timesteps:,} steps; "
-            "give a larger --timesteps to train on"
-        )
-    seed_everything(seed, checkpoint.timesteps)
-    env = make_environment(preset, seed, checkpoint.timesteps)
-    model = load_model(checkpoint.model, env, args.device)
-    run.record_command(this_command("train.py", args.argv))
-    return Sitting(run, preset, seed, model, env, checkpoint.timesteps)
-
-
-def _learn(sitting: Sitting, bar: bool | None) -> tuple[Checkpoint, bool]:
-    run, preset, model = sitting.run, sitting.preset, sitting.model
+def _learn(sitting: Sitting) -> tuple[Checkpoint, bool]:
+    """Learn until the preset's timesteps, or until Ctrl-C; the last checkpoint, and whether it is the end."""
+    run, plan, preset, model = sitting.run, sitting.plan, sitting.plan.preset, sitting.model
     model.set_logger(configure(str(run.path / "tensorboard"), ["tensorboard"]))
-    metrics = MetricsFile(run.metrics, sitting.done)
+    metrics = MetricsFile(run.metrics, plan.done)
     with (
-        StopOnInterrupt(_announce_stop) as stop,
-        make_progress(preset.timesteps, sitting.done, bar) as progress,
+        StopOnInterrupt(announce_stop) as stop,
+        make_progress(preset.timesteps, plan.done, plan.args.progress, plan.task.shown) as progress,
     ):
-        recorder = Recorder(sitting.env, run, metrics, progress, stop, sitting.seed, preset)
+        recorder = Recorder(sitting.env, run, metrics, progress, stop, plan.seed, preset, plan.task)
         try:
             model.learn(
-                preset.timesteps - sitting.done,
+                preset.timesteps - plan.done,
                 callback=recorder,
                 log_interval=None,  # type: ignore[arg-type]
-                reset_num_timesteps=sitting.done == 0,
+                reset_num_timesteps=plan.done == 0,
             )
             finished = True
         except StopTraining:
             finished = False
         recorder.finish_update()
         return recorder.save(), finished
-
-
-def _finish(sitting: Sitting, checkpoint: Checkpoint) -> None:
-    run = sitting.run
-    difference = publish(run, sitting.model, checkpoint)
-    plot_learning_curves(read_metrics(run.metrics), run.plots)
-    size = run.artifact.stat().st_size
-    print(f"done: {checkpoint.timesteps:,} steps")
-    print(
-        f"artifact: {run.artifact} ({size / 1000:.0f} kB, differs from the model by {difference:.0e} at most)"
-    )
-    print(f"evaluate: python training/evaluate.py --policy {run.artifact}")
-
-
-def _overrides(args: argparse.Namespace) -> dict[str, object]:
-    return {"env": args.env, "algo": args.algo, "timesteps": args.timesteps, "num_envs": args.num_envs}
-
-
-def _announce_stop() -> None:
-    print("\nstopping after this update (again to stop at once, unsaved) ...", file=sys.stderr, flush=True)
-
-
-def _resume_hint(sitting: Sitting) -> str:
-    return f"python training/train.py --resume {sitting.run.path}"

@@ -90,7 +90,7 @@ def _group(report: Report, group: Report) -> list[str]:
         f"The cheapest setting tried that keeps {laxest} in the mean (italics: none does, so the safest), "
         "as it is, nothing interpolated:",
         "",
-        *_table(SETTING_HEADER, (_setting_row(*item) for item in levels[laxest].items())),
+        *make_table(SETTING_HEADER, (_setting_row(*item) for item in levels[laxest].items())),
         "",
         "The same at a *median* violation, one setting for all windows:",
         "",
@@ -112,7 +112,7 @@ def _group(report: Report, group: Report) -> list[str]:
 def _by_level(group: Report, cell: Any) -> list[str]:
     levels = group["levels"]
     rows = ([name, *(cell(levels[level][name]) for level in levels)] for name in next(iter(levels.values())))
-    return _table(["policy", *(f"at {level}" for level in levels)], rows)
+    return make_table(["policy", *(f"at {level}" for level in levels)], rows)
 
 
 def _at_equal_cost(group: Report) -> list[str]:
@@ -128,7 +128,7 @@ def _at_equal_cost(group: Report) -> list[str]:
     return [
         "Violations for what an HPA setting costs, mean (median): the safest setting that costs no more:",
         "",
-        *_table(["policy", *(f"{n}: {content['cost']:.2f}" for n, content in contents.items())], rows),
+        *make_table(["policy", *(f"{n}: {content['cost']:.2f}" for n, content in contents.items())], rows),
         _row(["that setting itself", *own]),
         "",
     ]
@@ -142,7 +142,7 @@ def _per_trace(report: Report) -> list[str]:
             f"Cost at {level} mean violation over the trace's windows, one setting for them (bold: the "
             "cheapest but for the clairvoyant):",
             "",
-            *_table(
+            *make_table(
                 ["trace", "windows", "hours", *report["policies"]],
                 (_trace_row(report, trace, level) for trace in report["traces"]),
             ),
@@ -227,7 +227,8 @@ def _number(value: float | None) -> str:
     return NOT_REACHED if value is None else f"{value:.2f}"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def make_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
     return [_row(header), _row(["---"] * len(header)), *(_row(row) for row in rows)]
 
 

@@ -39,6 +39,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* A pod's host name is this with its index behind it, 63 characters at most. */}}
+{{- define "rl-scaler.tuningName" -}}
+{{- printf "%s-tuning" (include "rl-scaler.fullname" . | trunc 50 | trimSuffix "-") -}}
+{{- end -}}
+
+{{/* Not the operator's selector labels: its Service and NetworkPolicy must not find these pods. */}}
+{{- define "rl-scaler.tuningLabels" -}}
+app.kubernetes.io/name: {{ printf "%s-tuning" (default .Chart.Name .Values.nameOverride | trunc 56 | trimSuffix "-") }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: tuning
+{{- end -}}
+
+{{- define "rl-scaler.tuningImage" -}}
+{{- $image := .Values.tuning.image -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository (default .Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The rules of the one role there is; every rule says what needs it. */}}
 {{- define "rl-scaler.rules" -}}
 # The registry of RLScalers is kept by one list and one watch.
@@ -49,10 +70,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [rlscaler.dev]
   resources: [rlscalers/status]
   verbs: [patch]
-# Targets: current and ready replicas.
+# Targets: current and ready replicas; watched where they are many.
 - apiGroups: [apps]
   resources: [deployments, statefulsets, replicasets]
-  verbs: [get]
+  verbs: [get, list, watch]
 {{- if .Values.rbac.write }}
 # Targets: replicas are set through the scale subresource, which cannot change anything else.
 - apiGroups: [apps]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.errors import TraceError
-from sim.loaders import access_log, alibaba, azure, google, project, prometheus, table
+from sim.loaders import access_log, alibaba, azure, azure_vm, google, project, prometheus, swf, table
 from sim.loaders.base import Head, Loader, Source, Wanted
 from sim.traces import Jobs, Trace
 
@@ -28,6 +28,8 @@ _IN_ORDER: tuple[Loader, ...] = (
     google.GoogleEvents2019(),
     prometheus.PrometheusRange(),
     google.GoogleTaskEvents2011(),
+    azure_vm.AzureVms(),
+    swf.StandardWorkload(),
     alibaba.AlibabaBatch2018(),
     alibaba.AlibabaBatch2017(),
     alibaba.AlibabaUsage2018(),

@@ -131,7 +131,7 @@ def test_the_network_policy_lets_in_the_probes_and_out_what_the_operator_calls(r
 
 
 WRONG: dict[str, tuple[Json, str]] = {
-    "a misspelt value": ({"replicaCount": 2}, "replicaCount"),
+    "a misspelt value": ({"replicasCount": 2}, "replicasCount"),
     "a misspelt value inside": ({"prometheus": {"url": "http://p"}}, "url"),
     "an address without a scheme": ({"prometheus": {"address": "prometheus:9090"}}, "/prometheus/address"),
     "an unknown log level": ({"log": {"level": "trace"}}, "/log/level"),

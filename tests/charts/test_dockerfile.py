@@ -38,13 +38,22 @@ def of(stage: list[Instruction], name: str) -> list[str]:
     return [value for found, value in stage if found == name]
 
 
-def copied_from_context() -> list[str]:
-    copies = [value.split() for value in of(stages()[0], "COPY")]
+def copied_from_context(stage: list[Instruction]) -> list[str]:
+    copies = [value.split() for value in of(stage, "COPY") if not value.startswith("--from")]
     return [source for copy in copies for source in copy[:-1]]
 
 
+def stage_called(name: str) -> list[Instruction]:
+    (found,) = [stage for stage in stages() if of(stage, "FROM")[0].endswith(f" AS {name}")]
+    return found
+
+
+OPERATOR = copied_from_context(stages()[0])
+EVERYTHING = sorted({source for stage in stages() for source in copied_from_context(stage)})
+
+
 def test_the_last_stage_starts_from_a_slim_image_and_copies_only_the_install() -> None:
-    build, final = stages()
+    build, final = stage_called("build"), stages()[-1]
     assert of(build, "FROM") == ["python:3.11-slim-bookworm AS build"]
     assert of(final, "FROM") == ["python:3.11-slim-bookworm"]
     assert of(final, "COPY") == ["--from=build /opt/rl-scaler /opt/rl-scaler"]
@@ -80,7 +89,7 @@ def test_the_install_is_the_lean_one_pinned_by_the_constraints() -> None:
     assert "[" not in install, "no extras in the image"
 
 
-@pytest.mark.parametrize("source", copied_from_context())
+@pytest.mark.parametrize("source", EVERYTHING)
 def test_what_is_copied_is_there_and_not_ignored(source: str) -> None:
     assert (ROOT / source).exists()
     patterns = (ROOT / ".dockerignore").read_text().splitlines()
@@ -92,13 +101,13 @@ def test_the_context_holds_nothing_else() -> None:
         line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] not in ("#", "")
     ]
     assert patterns[0] == "*"
-    assert {line[1:] for line in patterns if line.startswith("!")} == set(copied_from_context())
+    assert {line[1:] for line in patterns if line.startswith("!")} == set(EVERYTHING)
 
 
 def test_the_copied_files_build_a_wheel_with_the_operator_and_its_policy(tmp_path: Path) -> None:
     context, wheels = tmp_path / "context", tmp_path / "wheels"
     context.mkdir()
-    for source in copied_from_context():
+    for source in OPERATOR:
         _copy(ROOT / source, context / source)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels)]
     command += ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
@@ -109,6 +118,46 @@ def test_the_copied_files_build_a_wheel_with_the_operator_and_its_policy(tmp_pat
     assert packages == {"controller"}
     assert "controller/__main__.py" in names
     assert any(fnmatch(name, "controller/policies/builtin/*.onnx") for name in names)
+
+
+def test_the_training_image_has_the_train_extra_and_tunes() -> None:
+    build, final = stage_called("build-training"), stage_called("training")
+    (install,) = [run for run in of(build, "RUN") if "pip install" in run]
+    assert "--constraint constraints.txt" in install
+    assert "'.[train]'" in install
+    assert "psycopg" in install, "studies of several machines are kept in PostgreSQL"
+    assert of(final, "COPY") == ["--from=build-training /opt/rl-scaler /opt/rl-scaler"]
+    assert json.loads(of(final, "ENTRYPOINT")[0]) == ["python", "-m", "training.tune"]
+
+
+def test_the_training_image_runs_as_the_operators_does() -> None:
+    final, training = stages()[-1], stage_called("training")
+    assert of(training, "FROM")[0].removesuffix(" AS training") == of(final, "FROM")[0]
+    for name in ("USER", "WORKDIR", "ENV"):
+        assert of(training, name) == of(final, name), name
+
+
+def test_the_default_target_is_the_operator() -> None:
+    assert json.loads(of(stages()[-1], "ENTRYPOINT")[0]) == ["rl-scaler"]
+
+
+def test_the_training_files_build_a_wheel_that_can_tune_anywhere(tmp_path: Path) -> None:
+    context, wheels = tmp_path / "context", tmp_path / "wheels"
+    context.mkdir()
+    for source in copied_from_context(stage_called("build-training")):
+        _copy(ROOT / source, context / source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels)]
+    command += ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
+    subprocess.run([*command, str(context)], check=True, capture_output=True, timeout=120)
+    (wheel,) = wheels.glob("rl_scaler-*.whl")
+    installed = tmp_path / "site-packages"
+    zipfile.ZipFile(wheel).extractall(installed)
+    asked = [sys.executable, "-m", "training.tune", "--preset", "nonsense"]
+    # run in the folder: what is installed here must not stand in for what the wheel lacks
+    done = subprocess.run(asked, cwd=installed, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    for preset in sorted(path.stem for path in (ROOT / "training" / "configs").glob("*.yaml")):
+        assert preset in done.stderr, "presets come with it"
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -12,11 +12,11 @@ from tests.charts.conftest import CHART, Json, Render, only, values_of
 NEEDED = {
     "watch RLScalers": ("rlscaler.dev", "rlscalers", {"list", "watch"}),
     "write their status and nothing else of them": ("rlscaler.dev", "rlscalers/status", {"patch"}),
-    "read a Deployment's replicas": ("apps", "deployments", {"get"}),
+    "read a Deployment's replicas": ("apps", "deployments", {"get", "list", "watch"}),
     "scale a Deployment": ("apps", "deployments/scale", {"patch"}),
-    "read a StatefulSet's replicas": ("apps", "statefulsets", {"get"}),
+    "read a StatefulSet's replicas": ("apps", "statefulsets", {"get", "list", "watch"}),
     "scale a StatefulSet": ("apps", "statefulsets/scale", {"patch"}),
-    "read a ReplicaSet's replicas": ("apps", "replicasets", {"get"}),
+    "read a ReplicaSet's replicas": ("apps", "replicasets", {"get", "list", "watch"}),
     "scale a ReplicaSet": ("apps", "replicasets/scale", {"patch"}),
     "weigh routes": ("gateway.networking.k8s.io", "httproutes", {"get", "patch"}),
     "notice HPAs on the same target": ("autoscaling", "horizontalpodautoscalers", {"list", "watch"}),
@@ -43,6 +43,25 @@ def test_the_operator_may(render: Render, group: str, resource: str, verbs: set[
 def test_and_nothing_else(render: Render) -> None:
     allowed = granted(only(render(), "ClusterRole")["rules"])
     assert allowed == {(group, resource): verbs for group, resource, verbs in NEEDED.values()}
+
+
+def test_leader_election_may_use_its_lease_and_nothing_else(render: Render) -> None:
+    objects = render({"leaderElection": {"enabled": True}, "replicaCount": 2, "shard": "shard=a"})
+    role = only(objects, "Role")
+    assert granted(role["rules"]) == {("coordination.k8s.io", "leases"): {"get", "create", "update", "patch"}}
+    deployment = only(objects, "Deployment")
+    assert deployment["spec"]["replicas"] == 2
+    env = {
+        one["name"]: one.get("value")
+        for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    assert env["RLSCALER_LEADER_ELECTION"] == "true"
+    assert env["RLSCALER_LEASE_NAMESPACE"] == role["metadata"]["namespace"]
+    assert env["RLSCALER_SHARD"] == "shard=a"
+
+
+def test_without_leader_election_there_is_no_lease(render: Render) -> None:
+    assert not [item for item in render() if item["kind"] == "Role"]
 
 
 def test_no_wildcards_anywhere(render: Render) -> None:
@@ -115,12 +134,13 @@ def test_the_operator_does_not_ask_for_what_it_may_not_do() -> None:
     """The calls in the source, against the rights above: whoever adds a call meets this test."""
     source = "\n".join(path.read_text() for path in (CHART.parent / "controller").rglob("*.py"))
     calls = set(
-        re.findall(r"[kK]ube\.(get|list_all|create|merge_patch|json_patch)\(\s*([A-Z_]{4,})?", source)
+        re.findall(r"[kK]ube\.(get|list_all|pages|create|merge_patch|json_patch)\(\s*([A-Z_]{4,})?", source)
     )
     constants = {(verb, constant) for verb, constant in calls if constant}
     assert constants == {
         ("merge_patch", "RLSCALERS"),  # its status
-        ("list_all", "RLSCALERS"),
+        ("pages", "RLSCALERS"),
+        ("json_patch", "LEASES"),
         ("list_all", "HPAS"),
         ("create", "EVENTS"),
         ("merge_patch", "EVENTS"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import gymnasium
+import numba as nb
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -15,7 +16,7 @@ from gymnasium.vector import AutoresetMode
 
 import sim.envs
 from controller.core import OBSERVATION_SCHEMA, ActionPolicy, Engine
-from sim.envs import AutoscaleBatch, AutoscaleConfig, AutoscaleEnv, AutoscaleVectorEnv, RewardWeights
+from sim.envs import AutoscaleBatch, AutoscaleConfig, AutoscaleEnv, AutoscaleVectorEnv, RewardWeights, kernel
 from sim.envs.batch import RELATIVE_CHANGES
 from sim.errors import ParameterError
 from sim.scenario import ScenarioConfig, draw_scenario
@@ -331,6 +332,39 @@ def test_an_action_outside_the_space_is_refused(short):
     env.reset(seed=0)
     with pytest.raises(ValueError, match="action: 10 is not in Discrete"):
         env.step(10)
+
+
+def test_compiled_code_finds_every_array_of_a_batch_under_its_own_name(short):
+    """A swap of two alike fields would go unnoticed: shapes and types are the same."""
+    batch = AutoscaleBatch(short, 3, seed=0)
+    expected = {}
+    for name, part in (
+        ("physics", batch.physics.arrays),
+        ("engine", batch.engine.arrays),
+        ("work", batch._work),
+    ):
+        expected |= {f"{name}.{each}": getattr(part, each) for each in type(part)._fields}
+    expected |= {"rows": batch._all, "table": batch._table}
+    expected |= {"settings": batch._reward, "episode": batch._episode}
+    space: dict[str, object] = {"read_state": kernel.read_state}
+    seen = ", ".join(f"s.{path}.ctypes.data, s.{path}.size" for path in expected)
+    exec(f"def probe(at):\n    s = read_state(at)\n    return [{seen}]", space)
+    found = nb.njit(space["probe"])(kernel.addresses(batch._state))
+    for place, (path, array) in enumerate(expected.items()):
+        assert found[2 * place : 2 * place + 2] == [array.ctypes.data, array.size], path
+    assert len(expected) == len(list(kernel._parts(batch._state)))
+
+
+def test_an_array_that_compiled_code_would_misread_is_refused_by_name(short):
+    batch = AutoscaleBatch(short, 2, seed=0)
+    whole = batch._state
+    for changed, message in (
+        (whole._replace(table=whole.table.astype(np.float32)), "table: float32"),
+        (whole._replace(engine=whole.engine._replace(sums=whole.engine.sums[0])), "engine.sums: int64"),
+        (whole._replace(physics=whole.physics._replace(scrapes=whole.physics.scrapes.T)), "physics.scrapes"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            kernel.addresses(changed)
 
 
 def test_the_simulator_needs_no_stable_baselines_no_torch_and_no_matplotlib():

@@ -21,7 +21,7 @@ from controller.core import (
     ScalingRules,
     ServiceSpec,
 )
-from controller.core.policy import UnavailablePolicy
+from controller.core.policy import UnavailablePolicy, ask
 from sim.errors import ParameterError
 from sim.fused import FusedEngine
 
@@ -177,8 +177,9 @@ def test_it_sees_and_decides_as_the_engine_does(seed, sync_s):
             expected = reference.decide(seen, actions(schema, seen), schema)
             decided = fused.decide(ours, actions(schema, ours), schema)
         else:
-            expected = reference._conclude(seen, *reference._ask(seen), True)
-            decided = fused.conclude(ours, *fused._ask(ours))
+            said = ask(reference._policies, reference._table.policy[seen.rows], seen)
+            expected = reference._conclude(seen, *said, True)
+            decided = fused.conclude(ours, *ask(fused._policies, fused._owner[ours.rows], ours))
         assert np.array_equal(expected.desired_replicas, decided.desired_replicas), where
         for each in ("hpa_replicas", "fallback", "current_replicas"):
             assert np.array_equal(getattr(expected, each), getattr(decided, each), equal_nan=True), each

@@ -32,6 +32,53 @@ def counts(trace) -> list[float]:
     return np.round(trace.rate_rps * trace.bin_s, 6).tolist()
 
 
+SWF_JOB = "1 10 5 60 64 -1 -1 64 -1 -1 1 1 1 -1 -1 -1 -1 -1"
+AZURE_VM = "v=,s=,d=,300,900,50.0,10.0,40.0,Interactive,4,14"
+
+
+# --- Standard Workload Format, Azure's virtual machines
+
+
+def test_a_standard_workload_gives_shares_of_the_machine(tmp_path):
+    other = SWF_JOB.replace("1 10 5 60 64", "2 20 0 -1 -1").replace("-1 -1 64", "-1 -1 32")
+    jobs = load_jobs(write(tmp_path / "a.swf", f"; Computer: X\n; MaxProcs: 128 (all)\n{SWF_JOB}\n{other}\n"))
+    assert jobs.submit_s.tolist() == [10.0, 20.0]
+    assert jobs.cpu.tolist() == [0.5, 0.25]
+    assert jobs.duration_s[0] == 60.0
+    assert np.isnan(jobs.duration_s[1])
+    assert np.isnan(jobs.memory).all()
+    assert jobs.notes == ("1 jobs have no run time: their duration is unknown",)
+    small = load_jobs(write(tmp_path / "b.swf", f"{SWF_JOB}\n"), processors="64")
+    assert small.cpu.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{SWF_JOB}\n", r":1: the header has no MaxProcs and no MaxNodes"),
+        ("; MaxProcs: 0\n", r":1: MaxProcs '0' is not allowed, must be 1 or more"),
+        (f"; MaxProcs: 8\n{SWF_JOB.replace('60', 'x')}\n", r":2: run time 'x' is not allowed"),
+        ("; MaxProcs: 8\n1 2 3\n", r":2: .* has 3 columns, must have 18"),
+        ("; MaxProcs: 8\n", "has no jobs at all"),
+    ],
+)
+def test_a_bad_standard_workload_is_refused_with_its_line(tmp_path, text, message):
+    with pytest.raises(TraceError, match=message):
+        load_jobs(write(tmp_path / "a.swf", text), format="swf")
+
+
+def test_a_virtual_machine_is_a_job(tmp_path):
+    still = AZURE_VM.replace("900", "2591700").replace(",4,14", ",>24,>64")
+    jobs = load_jobs(write(tmp_path / "vmtable.csv", f"{AZURE_VM}\n{still}\n"))
+    assert jobs.duration_s[0] == 600.0
+    assert np.isnan(jobs.duration_s[1])
+    assert jobs.cpu.tolist() == [0.25, 30 / 16]
+    assert jobs.memory.tolist() == [0.125, 70 / 112]
+    assert jobs.notes == ("1 machines still ran at the end: their duration is unknown",)
+    with pytest.raises(TraceError, match=r":1: vmdeleted '100' is not allowed, must be 300 or more"):
+        load_jobs(write(tmp_path / "bad.csv", AZURE_VM.replace("900", "100") + "\n"))
+
+
 # --- Google 2011
 
 
@@ -638,6 +685,8 @@ def test_each_sample_is_told_by_its_beginning(tmp_path, google_2011):
         ),
         "alibaba-batch-2017": write(tmp_path / "4", "100,160,2,20,3,Terminated,50.0,0.016\n"),
         "alibaba-batch-2018": write(tmp_path / "5", "M1,1,j_1,1,Terminated,86400,86460,100.0,0.39\n"),
+        "azure-vm": write(tmp_path / "14", f"{AZURE_VM}\n"),
+        "swf": write(tmp_path / "15", f"; MaxProcs: 128\n{SWF_JOB}\n"),
         "alibaba-usage-2018": write(tmp_path / "6", "m_1,10,40,80,,,40.0,30.0,5\n"),
         "alibaba-microservices": write(tmp_path / "7", ",timestamp,msname,msinstanceid,metric,value\n"),
         "access-log": write(tmp_path / "8", common(1)),

@@ -42,7 +42,7 @@ PROTOCOL = Protocol(window_s=3600.0)
 
 def train(*args: object) -> int:
     """The exit status of `train.py args`, in this process."""
-    return train_main([str(arg) for arg in args])
+    return train_main([*(str(arg) for arg in args), "--no-evaluate"])
 
 
 @pytest.fixture(scope="module")
@@ -82,26 +82,28 @@ def tiny_analytic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("period_s", [5.0, 10.0, 15.0, 30.0, 60.0])
 @pytest.mark.parametrize("known_s", [0.0, 5400.0, 90_000.0])
-def test_features_of_the_traffic_are_those_of_the_engine(known_s: float) -> None:
+def test_features_of_the_traffic_are_those_of_the_engine(known_s: float, period_s: float) -> None:
     rng = np.random.default_rng(int(known_s))
     steps, capacity = 50, 25.0
-    spec = ServiceSpec(max_replicas=100, capacity_rps=capacity, start_up_s=70.0, slo_latency_ms=250.0)
-    seen = np.exp(np.cumsum(0.1 * rng.standard_normal(traffic.HISTORY_STEPS + steps))) * 10.0
-    known = max(round(known_s / 15.0), 8)
-    seen[: max(traffic.HISTORY_STEPS - known, 0)] = np.nan
+    spec = ServiceSpec(
+        max_replicas=100, capacity_rps=capacity, start_up_s=70.0, slo_latency_ms=250.0, sync_period_s=period_s
+    )
+    course = np.exp(np.cumsum(0.1 * rng.standard_normal(traffic.PAST_NODES + steps))) * 10.0
+    past, seen = course[: traffic.PAST_NODES], course[traffic.PAST_NODES :]
+    past[: traffic.PAST_NODES - max(round(known_s / 15.0), 8)] = np.nan
     start_s = 3 * 86400.0
-    ours = traffic._given(seen, steps, capacity, spec, start_s, 0.0)
+    ours = traffic._given(past, seen, capacity, spec, start_s, 0.0)
 
     engine = Engine(spec, HpaPolicy())
-    past = start_s + (np.arange(len(seen)) - traffic.HISTORY_STEPS) * 15.0
-    begun = np.isfinite(seen) & (past < start_s)
-    engine.backfill(past[begun], seen[begun][:, None] * capacity)
+    times = start_s + (np.arange(len(past)) - len(past)) * 15.0
+    begun = np.isfinite(past)
+    engine.backfill(times[begun], past[begun][:, None] * capacity)
     columns = [OBSERVATION_SCHEMA.names.index(name) for name in traffic.GIVEN_FEATURES]
     for step in range(steps):
-        rate = seen[traffic.HISTORY_STEPS + step] * capacity
-        view = engine.observe(start_s + 15.0 * step, Samples(request_rate=[rate], ready=[3.0], current=[3.0]))
-        theirs = view.features[0, columns]
+        sample = Samples(request_rate=[seen[step] * capacity], ready=[3.0], current=[3.0])
+        theirs = engine.observe(start_s + period_s * step, sample).features[0, columns]
         wrong = np.flatnonzero(np.abs(ours[step] - theirs) > 1e-3)
         assert not len(wrong), [(traffic.GIVEN_FEATURES[k], ours[step, k], theirs[k]) for k in wrong]
 
@@ -120,13 +122,15 @@ class Bands(ActionPolicy):
             return (self.network(torch.from_numpy(features)) + self.shift).numpy()
 
 
-def test_the_twin_agrees_with_the_simulator(small: Preset, windows: list[Window]) -> None:
+@pytest.mark.parametrize("period_s", [5, 10, 15, 30, 60])
+def test_the_twin_agrees_with_the_simulator(small: Preset, windows: list[Window], period_s: int) -> None:
     torch.manual_seed(0)
     network = BandNetwork(small)
-    pool = window_pool(windows, PROTOCOL)
-    spec = with_scale_down_window(PROTOCOL.spec(50.0), 300)
+    protocol = Protocol(window_s=3600.0, sync_period_s=period_s)
+    pool = window_pool(windows, protocol)
+    spec = with_scale_down_window(protocol.spec(50.0), 300)
     for shift in (-0.2, 0.3):
-        real = replay(windows, [Setting("bands", Bands(network, shift), spec)], PROTOCOL, 0)
+        real = replay(windows, [Setting("bands", Bands(network, shift), spec)], protocol, 0)
         ours = judge(lambda features, by=shift: network(features) + by, pool, [50.0])
         assert ours.cost[0] == pytest.approx(real.cost[0], rel=0.08)
         assert ours.violation[0] == pytest.approx(real.violation[0], abs=0.02)
@@ -187,16 +191,85 @@ def test_replicas_are_conserved_and_removed_before_they_start() -> None:
 def test_scale_down_waits_for_the_stabilisation_window(windows: list[Window]) -> None:
     pool = window_pool(windows[:1], PROTOCOL)
     services = twin.Twin(pool, torch.zeros(1, dtype=torch.int64))
-    assert float(services.constant("window_steps")) == 20.0
+    assert float(services.constant("window_s")) == 300.0
     state = services.fresh()
     first = state.ready.clone()
     wanted, replicas = torch.tensor([1.0]), []
     for _ in range(25):
         desired = services._guarded(state, state.ready, wanted)
-        state = dataclasses.replace(state, ready=desired, past=[wanted, *state.past[:-1]])
+        state = dataclasses.replace(state, ready=desired, past=torch.cat([wanted[None], state.past[:-1]]))
         replicas.append(float(desired))
     assert replicas[:19] == [float(first)] * 19
     assert replicas[19] == 1.0
+
+
+def test_rate_rules_look_back_fifteen_seconds() -> None:
+    scenario = dataclasses.replace(scenario_of(load_preset("default")), sync_periods_s=(5,))
+    episode = traffic.draw_episode(np.random.default_rng(2), scenario, 8)
+    services = twin.Twin(traffic.Pool([episode]), torch.zeros(1, dtype=torch.int64))
+    services.constant("max_replicas")[:] = 1000.0
+    state, replicas = services.fresh(), [100.0]
+    for _ in range(4):
+        current = torch.tensor([replicas[-1]])
+        desired = services._guarded(state, current, torch.tensor([1000.0]))
+        state = dataclasses.replace(state, grown=[desired - current, state.grown[0]])
+        replicas.append(float(desired))
+    # doubled at once, and again when the first doubling is 15 s old
+    assert replicas == [100.0, 200.0, 200.0, 200.0, 400.0]
+
+
+def test_a_reversal_counts_by_its_size_and_only_against_the_last_direction() -> None:
+    episode = traffic.draw_episode(np.random.default_rng(3), scenario_of(load_preset("default")), 8)
+    services = twin.Twin(traffic.Pool([episode]), torch.zeros(4, dtype=torch.int64))
+    services.constant("window_s")[:] = 0.0
+    services.constant("min_replicas")[:] = 1.0
+    services.constant("max_replicas")[:] = 1000.0
+    services._counts[1:] = -torch.inf
+    state = services.fresh()
+    state = dataclasses.replace(
+        state,
+        ready=torch.full((4,), 10.0),
+        past=torch.full_like(state.past, -torch.inf),
+        direction=torch.tensor([1.0, 1.0, -1.0, 0.0]),
+    )
+    at = torch.zeros(4, dtype=torch.int64)
+    _, shown = services.observe(state, at, torch.zeros(4))
+    shown["latency"] = torch.zeros(4)
+    shown["load"] = torch.ones(4)
+    wanted = torch.log(torch.tensor([9.0, 5.0, 9.0, 9.0]))
+    band = torch.stack([wanted - 0.01, wanted], dim=1).requires_grad_(True)
+    _, outcome = services.step(state, at, band, shown)
+    assert outcome.flap.tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert 0.5 < outcome.reversed[0].item() < outcome.reversed[1].item() < 1.0
+    (slope,) = torch.autograd.grad(outcome.reversed.sum(), band)
+    # a higher upper edge would have meant a smaller step down
+    assert (slope[:2, 1] < 0).all()
+    assert (slope[2:] == 0).all()
+
+
+@pytest.mark.parametrize("period_s", traffic.SYNC_PERIODS_S)
+def test_new_replicas_begin_to_serve_after_their_start_up_time(period_s: int) -> None:
+    scenario = dataclasses.replace(scenario_of(load_preset("default")), sync_periods_s=(period_s,))
+    for seed in range(8):
+        episode = traffic.draw_episode(np.random.default_rng(seed), scenario, 4)
+        assert episode.start_up.sum() == pytest.approx(1.0, abs=1e-5)
+        # the last slot takes what is left over
+        assert episode.start_up[-1] < 0.02
+        mean_s = float((episode.start_up * (np.arange(traffic.START_UP_SLOTS) + 1)).sum()) * period_s / 3.0
+        assert 15.0 - period_s < mean_s < min(1.3 * 180.0, 1.3 * 18.0 * period_s) + period_s
+
+
+def test_episodes_are_cut_from_recordings_in_their_share() -> None:
+    class Flat:
+        share = 1.0
+
+        def sample(self, rng: np.random.Generator, duration_s: float, dt_s: float) -> np.ndarray:
+            return np.full(round(np.ceil(duration_s / dt_s)) + 1, 1.0)
+
+    scenario = scenario_of(load_preset("default"))
+    episode = traffic.draw_episode(np.random.default_rng(5), scenario, 16, recordings=Flat())  # type: ignore[arg-type]
+    assert np.ptp(episode.rates) < 1e-4
+    assert np.ptp(traffic.draw_episode(np.random.default_rng(5), scenario, 16).rates) > 1e-3
 
 
 def test_training_lowers_cost_and_violations_at_their_price(small: Preset) -> None:
@@ -229,6 +302,18 @@ def test_the_safest_part_of_the_dial_stands_on_the_forecast(small: Preset) -> No
     assert float(low[0]) == pytest.approx(0.3)
     assert float(low[1]) == pytest.approx(5.0 + begin + 0.6 * (end - begin), abs=1e-4)
     assert float(low[2]) == pytest.approx(5.0 + end, abs=1e-4)
+
+
+def test_the_band_is_wider_just_after_a_scale_up(small: Preset) -> None:
+    settings = dataclasses.replace(small.analytic, least_gap=(0.1, 0.5))
+    network = BandNetwork(dataclasses.replace(small, analytic=settings))
+    observation = torch.zeros(2, OBSERVATION_SCHEMA.size)
+    observation[1, OBSERVATION_SCHEMA.names.index("since_scale_up")] = 1.0
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias[-1] = -50.0  # nothing of its own
+        band = network(observation)
+    assert (band[:, 1] - band[:, 0]).tolist() == pytest.approx([0.1, 0.6])
 
 
 def test_one_seed_gives_one_result(small: Preset) -> None:
@@ -266,6 +351,18 @@ def test_the_operator_loads_the_artifact(tiny_analytic: Path) -> None:
     action = policy.act(np.zeros((5, OBSERVATION_SCHEMA.size), dtype=np.float32))
     assert action.shape == (5, 2)
     assert (action[:, 1] >= action[:, 0]).all()
+
+
+def test_the_artifact_says_what_training_saw(tiny_analytic: Path) -> None:
+    metadata = load_policy({"file": str(tiny_analytic / "policy.onnx")}).metadata
+    assert metadata.observation_range is not None
+    low, high = np.array(metadata.observation_range.low), np.array(metadata.observation_range.high)
+    assert (low >= OBSERVATION_SCHEMA.low - 1e-4).all()
+    assert (high <= OBSERVATION_SCHEMA.high + 1e-4).all()
+    seen = dict(zip(OBSERVATION_SCHEMA.names, zip(low, high, strict=True), strict=True))
+    assert seen["sync_period"] == pytest.approx((0.0, 0.0))  # this preset decides every 15 s
+    assert seen["preference"][0] < 0.3 < 0.7 < seen["preference"][1]
+    assert seen["load_max_3600s"][1] > 0.1
 
 
 def test_a_resumed_run_goes_on_where_it_stopped(tiny_analytic: Path, tmp_path: Path) -> None:
@@ -312,7 +409,7 @@ def test_a_bad_setting_is_refused_by_name(text: str, words: list[str], tmp_path:
 @pytest.mark.parametrize(
     ("scenario", "word"),
     [
-        pytest.param({"sync_periods_s": [15, 30]}, "sync_periods_s", id="other periods"),
+        pytest.param({"sync_periods_s": [15, 20]}, "sync_periods_s", id="other periods"),
         pytest.param({"scale_down_windows_s": [600]}, "scale_down_windows_s", id="a longer window"),
     ],
 )

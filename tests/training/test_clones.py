@@ -7,9 +7,10 @@ import pytest
 
 from training.actions import AnchoredHead
 from training.clones import against_clones
-from training.config import Action, Network, Ppo, Preset
+from training.config import Action, Network, Preset
 from training.environment import make_environment
 from training.errors import ConfigError
+from training.hyperparameters import Ppo
 
 
 def preset(clones: int, horizon_steps: int = 16) -> Preset:

@@ -30,6 +30,13 @@ def test_overrides_win_and_none_keeps_the_preset(tmp_path: Path) -> None:
     assert (preset.timesteps, preset.num_envs) == (2000, 4)
 
 
+def test_a_setting_of_a_section_is_overridden_by_its_dotted_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("action: {kind: band, hold_ticks: 4}\n")
+    preset = load_preset(str(path), **{"action.kind": "discrete"})
+    assert (preset.action.kind, preset.action.hold_ticks) == ("discrete", 4)
+
+
 def test_scientific_notation_without_a_dot_is_a_number(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("ppo: {learning_rate: 3e-4}\ntimesteps: 2.0e+6\n")
@@ -56,6 +63,11 @@ def test_scientific_notation_without_a_dot_is_a_number(tmp_path: Path) -> None:
         pytest.param(
             "ppo: {batch_size: 1000}", ["batch_size", "1000", "divide"], id="batch that does not divide"
         ),
+        pytest.param("dqn: {gamma: 1.5}", ["dqn.gamma", "1.5", "0..1"], id="a share above 1"),
+        pytest.param(
+            "recurrent_ppo: {lstm_hidden_size: 0}", ["recurrent_ppo.lstm_hidden_size"], id="no LSTM"
+        ),
+        pytest.param("trace_share: 0", ["trace_share", "above 0"], id="no share"),
         pytest.param("[1, 2]", ["mapping"], id="a list"),
         pytest.param("a: [", ["not YAML"], id="broken YAML"),
     ],
@@ -76,6 +88,6 @@ def test_an_unknown_preset_lists_those_that_exist() -> None:
 
 def test_lists_become_tuples_so_that_settings_stay_frozen(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("action: {kind: relative, changes: [-0.5, 0, 0.5]}\n")
-    assert read_preset(path).action == Action(kind="relative", changes=(-0.5, 0.0, 0.5))
+    path.write_text("action: {kind: discrete, changes: [-0.5, 0, 0.5]}\n")
+    assert read_preset(path).action == Action(kind="discrete", changes=(-0.5, 0.0, 0.5))
     assert isinstance(hash(Preset(environment={}).action), int)

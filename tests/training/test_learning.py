@@ -1,6 +1,8 @@
-"""A world with a known answer: the whole stack (head, statistics, PPO) finds it in seconds."""
+"""A world with a known answer: the whole stack (head, statistics, algorithm) finds it in seconds."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from controller.core import OBSERVATION_SCHEMA
 from training.actions import HeadVecEnv, make_head
 from training.algorithms import linear, make_model, one_thread
-from training.config import Action, Network, Ppo, Preset
+from training.config import Action, Network, Preset
+from training.errors import ConfigError
+from training.hyperparameters import A2c, Dqn, Ppo, RecurrentPpo
 from training.networks import statistics
 
 COLUMN = OBSERVATION_SCHEMA.names.index("load_change_300s")
@@ -61,32 +65,69 @@ class Mirror(VecEnv):
     set_attr = env_method = env_is_wrapped = get_attr  # not used
 
 
-def test_ppo_finds_the_known_answer() -> None:
+SECTIONS: dict[str, Any] = {
+    "ppo": {"ppo": Ppo(n_steps=32, batch_size=256, n_epochs=8, learning_rate=3e-3, gamma=0.0)},
+    "a2c": {"a2c": A2c(n_steps=4, learning_rate=1e-2, gamma=0.0, use_rms_prop=False)},
+    "dqn": {
+        "dqn": Dqn(
+            learning_rate=3e-3, learning_starts=512, batch_size=128, buffer_size=8192, gradient_steps=8,
+            gamma=0.0, target_update_interval=500,
+        )
+    },
+    "recurrent-ppo": {
+        "recurrent_ppo": RecurrentPpo(
+            n_steps=32, batch_size=256, n_epochs=6, learning_rate=5e-3, gamma=0.0, lstm_hidden_size=16
+        )
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("algo", list(SECTIONS))
+def test_the_algorithm_finds_the_known_answer(algo: str) -> None:
     one_thread()
     preset = Preset(
+        algo=algo,
         num_envs=32,
-        action=Action(kind="relative", changes=(-0.5, 0.0, 1.0)),
+        action=Action(kind="discrete", changes=(-0.5, 0.0, 1.0)),
         network=Network(actor=(16,), critic=(16,)),
-        ppo=Ppo(n_steps=32, batch_size=256, n_epochs=8, learning_rate=3e-3, gamma=0.0),
+        **SECTIONS[algo],
     )
     head = make_head(preset.action)
     env = HeadVecEnv(Mirror(preset.num_envs), head)
     model = make_model(preset, env, seed=0)
-    features = statistics(model.policy)
-    assert features is not None
-    features.update(Mirror(512).reset())
-    model.learn(12 * 1024)
+    for features in statistics(model.policy):
+        features.update(Mirror(512).reset())
+    # A2C takes one step of its optimiser a rollout, and so needs more of them
+    model.learn((36 if algo == "a2c" else 12) * 1024)
     test = Mirror(500)
     observations = test.reset()
     chosen, _ = model.predict(observations, deterministic=True)
     right = head.decode(chosen, observations)[:, 0] == np.where(test._state > 0, 1.0, -0.5)
-    assert right.mean() > 0.97
+    assert right.mean() > 0.9
+
+
+def test_dqn_explores_in_each_environment_by_itself() -> None:
+    preset = Preset(algo="dqn", num_envs=4, action=Action(kind="discrete", changes=(-0.5, 0.0, 1.0)))
+    model = make_model(preset, HeadVecEnv(Mirror(4), make_head(preset.action)), seed=0)
+    observations = np.repeat(Mirror(1).reset(), 400, axis=0)
+    model.exploration_rate = 0.5
+    np.random.seed(0)
+    chosen, _ = model.predict(observations)
+    greedy, _ = model.predict(observations, deterministic=True)
+    # half of them explore, and a third of those by chance as the network would
+    assert 0.25 < np.mean(chosen != greedy) < 0.42
+
+
+def test_clones_are_for_algorithms_that_learn_from_whole_rollouts() -> None:
+    preset = Preset(algo="dqn", num_envs=4, clones=2, action=Action(kind="discrete"))
+    with pytest.raises(ConfigError, match="clones: 2 is not allowed with algo: dqn"):
+        make_model(preset, HeadVecEnv(Mirror(4), make_head(preset.action)), seed=0)
 
 
 @pytest.mark.parametrize("hold_ticks", [1, 4])
 def test_a_choice_stands_for_its_ticks_and_earns_their_mean(hold_ticks: int) -> None:
     inner = Mirror(3)
-    env = HeadVecEnv(inner, make_head(Action(kind="relative", changes=(-0.5, 1.0))), hold_ticks)
+    env = HeadVecEnv(inner, make_head(Action(kind="discrete", changes=(-0.5, 1.0))), hold_ticks)
     env.reset()
     _, rewards, dones, _ = env.step(np.array([0, 1, 1]))
     assert inner.ticks == hold_ticks
@@ -97,7 +138,7 @@ def test_a_choice_stands_for_its_ticks_and_earns_their_mean(hold_ticks: int) -> 
 
 def test_a_held_choice_ends_with_the_episode() -> None:
     inner = Mirror(2, horizon=8)
-    env = HeadVecEnv(inner, make_head(Action(kind="relative", changes=(-0.5, 1.0))), 4)
+    env = HeadVecEnv(inner, make_head(Action(kind="discrete", changes=(-0.5, 1.0))), 4)
     env.reset()
     finished = [env.step(np.array([0, 1]))[2].all() for _ in range(4)]
     assert finished == [False, True, False, True]

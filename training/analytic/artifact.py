@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,8 @@ import torch
 
 from training.analytic.policy import SCHEMA, BandNetwork
 from training.artifact import (
-    PARITY_OBSERVATIONS,
     PARITY_TOLERANCE,
+    ObservationRange,
     Provenance,
     metadata,
     module_graph,
@@ -21,17 +20,23 @@ from training.artifact import (
 )
 from training.errors import ExportError
 
+OBSERVATIONS = 100_000
+"""Random ones that the graph is compared on."""
 
-def export_network(network: BandNetwork, provenance: Provenance, out: Path) -> float:
+
+def export_network(
+    network: BandNetwork, provenance: Provenance, out: Path, seen: ObservationRange | None = None
+) -> float:
     """Write the artifact to `out`; the largest difference to the network over random observations.
 
-    Raises ExportError where the graph is not equal to it.
+    seen: the range of observations in training, outside of which the operator's guard is careful. Raises
+    ExportError where the graph is not equal to it.
     """
-    frozen = copy.deepcopy(network).eval()
+    frozen = network.precise()
     proto = module_graph(frozen)
-    set_metadata(proto, metadata(SCHEMA, provenance, {}))
+    set_metadata(proto, metadata(SCHEMA, provenance, {}, seen))
     data = proto.SerializeToString()
-    difference = parity(frozen, data, PARITY_OBSERVATIONS, seed=0)
+    difference = parity(frozen, data, OBSERVATIONS, seed=0)
     if not difference <= PARITY_TOLERANCE:
         raise ExportError(
             f"the graph differs from the network by {difference:g}, more than {PARITY_TOLERANCE:g}"
@@ -43,9 +48,10 @@ def export_network(network: BandNetwork, provenance: Provenance, out: Path) -> f
 
 def parity(network: BandNetwork, data: bytes, count: int, seed: int) -> float:
     """Largest |difference| of actions between torch and ONNX Runtime over `count` random observations."""
+    exact = network.precise()
     observations = random_observations(count, seed)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     (served,) = session.run(["action"], {"observation": observations})
     with torch.no_grad():
-        own = network(torch.from_numpy(observations)).numpy()
+        own = exact(torch.from_numpy(observations)).numpy()
     return float(np.max(np.abs(np.asarray(served) - own)))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sim.replay import Protocol, Window
-from training.analytic.traffic import STEP_S, Pool, window_episode
+from training.analytic.traffic import Pool, window_episode
 from training.analytic.twin import Twin
 from training.frontier import cost_at
 
@@ -42,7 +42,7 @@ class Judged:
 
 def window_pool(windows: Sequence[Window], protocol: Protocol, seed: int = 0) -> Pool:
     """The windows as episodes; all must be equally long."""
-    steps = min(int(window.trace.duration_s // STEP_S) for window in windows)
+    steps = min(int(window.trace.duration_s // protocol.sync_period_s) for window in windows)
     return Pool([window_episode(one, protocol, steps, seed + i) for i, one in enumerate(windows)])
 
 
@@ -65,7 +65,7 @@ def judge(act: Action, pool: Pool, preferences: Sequence[float]) -> Judged:
         arrived += outcome.arrived
         ideal += pool.rates[rows, step].mean(1)
         flaps += outcome.flap
-    hours = pool.steps * STEP_S / 3600.0
+    hours = pool.steps * twin.constant("step_s") / 3600.0
 
     def shaped(values: torch.Tensor) -> np.ndarray:
         return values.reshape(count, windows).double().numpy()

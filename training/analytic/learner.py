@@ -14,36 +14,97 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from controller.core import OBSERVATION_SCHEMA
 from sim.scenario import ScenarioConfig
 from training.analytic.policy import BandNetwork
-from training.analytic.traffic import Pool, draw_episode
-from training.analytic.twin import State, Twin
+from training.analytic.traffic import Episode, Pool, draw_episode
+from training.analytic.twin import Outcome, State, Twin
 from training.config import Preset
+from training.recordings import Recordings
 
 CHUNK = 2048
 DIFFICULTIES, PRICES = 6, 8
 Tensor = torch.Tensor
 
 
+@dataclass(frozen=True)
+class Prices:
+    """What a step is paid in, `[B]`. violation: of a share of the usual traffic. usual: what such services
+    cost over the ideal. mean_load: replicas. step: how many steps are 15 s, the unit of prices of changes."""
+
+    violation: Tensor
+    usual: Tensor
+    mean_load: Tensor
+    step: Tensor
+
+
+class Tally:
+    """Outcomes of an unroll's steps."""
+
+    def __init__(self, twin: Twin) -> None:
+        self._mean_load, self._step_s = twin.constant("mean_load"), twin.constant("step_s")
+        self._billed: list[Tensor] = []
+        self._late: list[Tensor] = []
+        self._flaps: list[Tensor] = []
+
+    def add(self, outcome: Outcome) -> None:
+        """Another step."""
+        self._billed.append(outcome.billed.detach())
+        self._late.append(outcome.late.detach())
+        self._flaps.append(outcome.flap)
+
+    @property
+    def costs(self) -> Tensor:
+        """Replicas billed over the usual ideal, `[B]`."""
+        return torch.stack(self._billed).mean(0) / self._mean_load
+
+    def figures(self, preference: Tensor) -> dict[str, float]:
+        """Means over all services, and over those at the cheap and the safe third of the dial."""
+        costs, violations = self.costs, torch.stack(self._late).mean(0) / self._mean_load
+        hours = len(self._flaps) * self._step_s / 3600.0
+        cheap, safe = preference < 1 / 3, preference > 2 / 3
+        return {
+            "log_cost": float(costs.clamp(min=1e-3).log().mean()),
+            "cost": float(costs.mean()),
+            "violation": float(violations.mean()),
+            "violation_cheap": float(violations[cheap].mean()),
+            "violation_safe": float(violations[safe].mean()),
+            "cost_cheap": float(costs[cheap].mean()),
+            "cost_safe": float(costs[safe].mean()),
+            "flaps_per_hour": float((torch.stack(self._flaps).sum(0) / hours).mean()),
+        }
+
+
 class Learner:
     """Everything that moves while training: pool, services, weights, optimiser, running means."""
 
-    def __init__(self, preset: Preset, scenario: ScenarioConfig, seed: int, updates: int) -> None:
-        """updates: in the whole run, for the learning rate's schedule."""
-        self.preset, self.settings, self._scenario = preset, preset.analytic, scenario
+    def __init__(
+        self,
+        preset: Preset,
+        scenario: ScenarioConfig,
+        seed: int,
+        updates: int,
+        recordings: Recordings | None = None,
+    ) -> None:
+        """updates: in the whole run, for the learning rate's schedule. recordings: traffic, too."""
+        self.preset, self.settings = preset, preset.analytic
         self.updates, self.done = updates, 0
         self._rng = np.random.default_rng([seed, 11])
+        self._scenario, self._recordings = scenario, recordings
         torch.manual_seed(seed)
         self.network = BandNetwork(preset)
         self.average = copy.deepcopy(self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate)
         self.usual = torch.full((DIFFICULTIES, PRICES), math.nan)
         self.losses = torch.full((DIFFICULTIES, PRICES), math.nan)
+        self.low = torch.full((OBSERVATION_SCHEMA.size,), math.inf)
+        self.high = -self.low
         self._oldest = 0
         self._services: tuple[Twin, State, Tensor, Tensor, Tensor] | None = None
 
@@ -61,63 +122,42 @@ class Learner:
             self._standardise()
 
     def update(self) -> dict[str, float]:
-        """One unroll and one step of the optimiser; what it came to."""
+        """One unroll and `minibatches` steps of the optimiser; what it came to."""
         assert self._services is not None
         twin, state, at, preference, difficulty = self._services
         settings = self.settings
         steps = settings.unroll_steps
-        hardness = (twin.constant("usual_cost") / 1.5).clamp(0.5, 10.0) ** settings.hardness
-        price = self._price(preference) * hardness
-        usual_bin = (difficulty, (preference * PRICES).long().clamp(max=PRICES - 1))
-        usual = self._usual(usual_bin, twin)
-        mean_load = twin.constant("mean_load")
-        seen, actions = [], []
-        losses, billed, late, arrived, soft, changed, flaps = [], [], [], [], [], [], []
+        where = (difficulty, (preference * PRICES).long().clamp(max=PRICES - 1))
+        prices = self._prices(twin, preference, where)
+        observed: list[Tensor] = []
+        actions: list[Tensor] = []
+        losses: list[Tensor] = []
+        tally = Tally(twin)
         for step in range(steps):
             features, shown = twin.observe(state, at, preference)
             with torch.no_grad():
                 action = self.network(features)
             if step < steps - settings.tail_steps:
                 action.requires_grad_(True)
-                seen.append(features)
+                observed.append(features)
                 actions.append(action)
             state, outcome = twin.step(state, at, action, shown)
             at = at + 1
-            mixed = (1.0 - settings.softness) * outcome.late + settings.softness * outcome.soft
-            restless = outcome.changed / (1.0 + outcome.changed) * mean_load
-            cost = outcome.billed + settings.churn * restless
-            losses.append((cost / usual + price * mixed) / mean_load)
-            with torch.no_grad():
-                billed.append(outcome.billed.detach())
-                late.append(outcome.late.detach())
-                soft.append(outcome.soft.detach())
-                arrived.append(outcome.arrived)
-                changed.append(outcome.changed.detach())
-                flaps.append(outcome.flap)
+            losses.append(self._loss(outcome, prices))
+            tally.add(outcome)
         loss = torch.stack(losses).sum(0)
-        weights = self._weights(usual_bin, loss.detach() / steps)
+        weights = self._weights(where, loss.detach() / steps)
         torch.autograd.backward((loss * weights).mean())
-        gradient = self._apply(torch.stack(seen), actions)
-        with torch.no_grad():
-            costs = torch.stack(billed).mean(0) / mean_load
-            violations = torch.stack(late).mean(0) / mean_load
-            plain = twin.constant("usual_cost").clamp(min=1.0)
-            self.usual = self._moved(self.usual, usual_bin, costs / plain)
+        seen = torch.stack(observed)
+        gradient = self._apply(seen, actions)
+        self._note(seen, where, tally.costs / twin.constant("usual_cost").clamp(min=1.0))
         self._services = self._renew(twin, state.detached(), at, preference, difficulty)
         for _ in range(settings.fresh_episodes):
             self._freshen()
         self.done += 1
-        hours = steps * 15.0 / 3600.0
         return {
             "loss": float(loss.detach().mean() / steps),
-            "log_cost": float(costs.clamp(min=1e-3).log().mean()),
-            "cost": float(costs.mean()),
-            "violation": float(violations.mean()),
-            "violation_cheap": float(violations[preference < 1 / 3].mean()),
-            "violation_safe": float(violations[preference > 2 / 3].mean()),
-            "cost_cheap": float(costs[preference < 1 / 3].mean()),
-            "cost_safe": float(costs[preference > 2 / 3].mean()),
-            "flaps_per_hour": float(torch.stack(flaps).sum(0).mean() / hours),
+            **tally.figures(preference),
             "gradient": gradient,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
         }
@@ -130,6 +170,8 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "usual": self.usual,
             "losses": self.losses,
+            "low": self.low,
+            "high": self.high,
             "done": self.done,
         }
 
@@ -139,7 +181,36 @@ class Learner:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.usual, self.losses, self.done = state["usual"], state["losses"], state["done"]
+        self.low, self.high = state["low"], state["high"]
         self._rng = np.random.default_rng([seed, 11, self.done])
+
+    def _prices(self, twin: Twin, preference: Tensor, where: tuple[Tensor, Tensor]) -> Prices:
+        settings = self.settings
+        mild, hard = settings.hardness
+        power = mild + (hard - mild) * (preference / settings.hard_from).clamp(max=1.0)
+        hardness = (twin.constant("usual_cost") / 1.5).clamp(0.5, 10.0) ** power
+        return Prices(
+            violation=self._price(preference) * hardness,
+            usual=self._usual(where, twin),
+            mean_load=twin.constant("mean_load"),
+            step=15.0 / twin.constant("step_s"),
+        )
+
+    def _loss(self, outcome: Outcome, prices: Prices) -> Tensor:
+        """Of one step, `[B]`."""
+        settings = self.settings
+        mixed = (1.0 - settings.softness) * outcome.late + settings.softness * outcome.soft
+        restless = outcome.changed / (1.0 + outcome.changed) * prices.mean_load
+        cost = outcome.billed + settings.churn * prices.step * restless
+        wavering = settings.flap * prices.step * outcome.reversed
+        return (cost / prices.usual + prices.violation * mixed) / prices.mean_load + wavering
+
+    @torch.no_grad()
+    def _note(self, seen: Tensor, where: tuple[Tensor, Tensor], costs: Tensor) -> None:
+        """What training has seen, and what services cost."""
+        self.low = torch.minimum(self.low, seen.amin((0, 1)))
+        self.high = torch.maximum(self.high, seen.amax((0, 1)))
+        self.usual = self._moved(self.usual, where, costs)
 
     def _apply(self, seen: Tensor, actions: list[Tensor]) -> float:
         """Actions' gradients through the network; a step of Adam for each part of the services.
@@ -238,10 +309,11 @@ class Learner:
         self.pool.replace(self._oldest, self._episode())
         self._oldest = (self._oldest + 1) % len(self.pool)
 
-    def _episode(self) -> Any:
+    def _episode(self) -> Episode:
         settings = self.settings
         steps = settings.unroll_steps * settings.episode_unrolls
-        return draw_episode(self._rng, self._scenario, steps, settings.coarse_share, settings.extra_lag)
+        shares = settings.coarse_share, settings.extra_lag
+        return draw_episode(self._rng, self._scenario, steps, *shares, self._recordings)
 
     @torch.no_grad()
     def _standardise(self) -> None:
@@ -255,6 +327,12 @@ class Learner:
             seen.append(features)
         for network in (self.network, self.average):
             network.standardise(torch.cat(seen))
+
+
+def seen_range(state: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    """(lowest, highest) value `[F]` of every feature that training saw, from a checkpoint; None: none."""
+    low, high = state["low"].numpy(), state["high"].numpy()
+    return (low, high) if np.isfinite(low).all() else None
 
 
 def _grad(action: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ class Analytic:
     """Unrolls that a service lives through before it is replaced by another."""
     episodes: int = 768
     """Episodes kept at a time; rows draw from them."""
-    fresh_episodes: int = 3
+    fresh_episodes: int = 6
     """Episodes made anew after each update, over the oldest."""
-    coarse_share: float = 0.3
+    coarse_share: float = 0.4
     """Share of episodes as recordings show traffic: counts in bins of a minute to an hour, drawn by chance
     and joined by straight lines."""
     extra_lag: float = 0.2
@@ -34,7 +34,7 @@ class Analytic:
     """Adam's step at the end."""
     average: float = 0.997
     """Decay a step of Adam of the running mean of weights, which is what is exported."""
-    price_exponent: tuple[float, float] = (0.6, 3.3)
+    price_exponent: tuple[float, float] = (0.5, 2.9)
     """Logarithm (base 10) of the price of violations at preference 0 and at 100."""
     softness: float = 0.0
     """Share of a smooth overload measure in the violations that gradients see (see `twin.soft_share`)."""
@@ -44,10 +44,18 @@ class Analytic:
     """Power with which a service's loss is divided by the mean loss of its like (difficulty and price)."""
     clip_action: float = 300.0
     """Largest gradient of one action, in multiples of the mean one's size."""
-    hardness: float = 0.7
-    """Power with which the price of violations rises with what a plain rule costs on a service's traffic."""
+    hardness: tuple[float, float] = (-0.3, 0.7)
+    """Powers with which the price of violations rises with what a plain rule costs on a service's traffic, at
+    preference 0 and from `hard_from` on."""
+    hard_from: float = 0.3
+    """Preference (of 1) from which the second of those powers holds."""
     churn: float = 0.3
-    """Price of a large change of replicas, in steps of the usual ideal; of a change of one, half of it."""
+    """Price of a large change of replicas, in 15 s of the usual ideal; of a change of one, half of it."""
+    least_gap: tuple[float, float] = (0.15, 0.8)
+    """Least distance of the band's edges in logarithms (what load may fall by before replicas do), and how
+    much more it is just after a scale-up; that fades over 300 s."""
+    flap: float = 0.3
+    """Price of a change that reverses the one before, in 15 s of the usual cost; less of a small one."""
     floor: tuple[str, ...] = ("load_max_300s", "move_q995_1h", "move_q999_1d")
     """Features whose largest is a floor under the lower edge in the safest part of the dial: the best formula
     forecast, for rare events that training sees too few of. Empty: no floor."""
@@ -60,7 +68,15 @@ class Analytic:
         """Refuse values that would fail later with a worse message."""
         for name in ("unroll_steps", "episode_unrolls", "episodes", "minibatches"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("tail_steps", "fresh_episodes", "churn", "clip_action", "balance", "learning_rate"):
+        for name in (
+            "tail_steps",
+            "fresh_episodes",
+            "churn",
+            "flap",
+            "clip_action",
+            "balance",
+            "learning_rate",
+        ):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(
             self.tail_steps < self.unroll_steps, "tail_steps", self.tail_steps, f"below {self.unroll_steps}"

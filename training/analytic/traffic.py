@@ -7,6 +7,7 @@ episodes of evaluation windows.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,17 +22,26 @@ from sim.physics import ServiceParams, scalar
 from sim.replay import Protocol, Window
 from sim.scenario import ScenarioConfig, draw_params, draw_spec
 from sim.workloads import WorkloadMix, sample_shape, sample_workload
+from training.recordings import Recordings
 
 FloatArray = npt.NDArray[np.floating]
-STEP_S = 15.0
+SYNC_PERIODS_S = (5, 10, 15, 30, 60)
+"""Step lengths that episodes can have: an hour, ten minutes and a minute are whole numbers of them."""
 SUB_STEPS = 3
-SUB_S = STEP_S / SUB_STEPS
 START_UP_SLOTS = 72
-HISTORY_STEPS = round(obs.DAY_S / STEP_S) + 80
-DAY_STEPS = round(obs.DAY_S / STEP_S)
-BUCKET_STEPS = round(obs.DAY_REFRESH_S / STEP_S)
-RATE_WINDOW_STEPS = 3
+"""Thirds of a step that the twin knows pending replicas for."""
+LONGEST_START_UP_STEPS = 18.0
+"""Mean start-up time that fits into those slots with its spread: 90 s for services that decide every 5 s."""
+NODE_S = obs.FINE_STEP_S
+"""Resolution of traffic; linear in between."""
+DAY_NODES = round(obs.DAY_S / NODE_S)
+PAST_NODES = DAY_NODES + 80
+MINUTE_NODES = round(obs.COARSE_STEP_S / NODE_S)
+SCRAPE_S = 15.0
+RATE_SPAN_S = 45.0
 """Rates over 60 s scraped every 15 s span three scrape intervals."""
+FEWEST = 0.1
+"""Requests in a coarse bin of the emptiest traffic in training."""
 COARSE_BINS_S = (60.0, 60.0, 120.0, 300.0, 300.0, 600.0, 1800.0, 3600.0)
 ACTION_FEATURES = (
     "provisioned_over_load",
@@ -62,13 +72,14 @@ CONSTANTS = (
     "percentile_log",
     "timeout_s",
     "burstiness",
-    "drain_steps",
+    "drain_s",
     "idle",
     "min_replicas",
     "max_replicas",
-    "window_steps",
+    "window_s",
     "target",
-    "lag_steps",
+    "lag_s",
+    "step_s",
     "mean_load",
     "usual_cost",
     "first_replicas",
@@ -127,54 +138,65 @@ def draw_episode(
     steps: int,
     coarse_share: float = 0.0,
     extra_lag: float = 0.0,
+    recordings: Recordings | None = None,
 ) -> Episode:
-    """A random service with a day of past and `steps` steps to come. Control steps are 15 s."""
-    params = draw_params(rng, scenario)
+    """A random service with a day of past and `steps` control steps to come.
+
+    recordings: traffic is cut from them in their share of episodes.
+    """
+    period_s = int(rng.choice(scenario.sync_periods_s))
+    low, high = scenario.start_up_s
+    longest = min(high, LONGEST_START_UP_STEPS * period_s)
+    params = draw_params(rng, dataclasses.replace(scenario, start_up_s=(min(low, longest), longest)))
     peak = math.exp(rng.uniform(*np.log(scenario.peak_replicas)))
-    spec = draw_spec(rng, scenario, params, peak, int(STEP_S))
-    duration_s = (HISTORY_STEPS + steps) * STEP_S
-    if rng.random() < coarse_share:
-        shape = coarse_workload(rng, duration_s, scenario.mix)
+    spec = draw_spec(rng, scenario, params, peak, period_s)
+    duration_s = PAST_NODES * NODE_S + steps * period_s
+    if recordings is not None and rng.random() < recordings.share:
+        shape = recordings.sample(rng, duration_s, NODE_S)
+    elif rng.random() < coarse_share:
+        shape = coarse_workload(rng, duration_s, scenario.mix, FEWEST)
     else:
-        shape = sample_workload(rng, duration_s, STEP_S, scenario.mix)
-    known = round(float(rng.choice(scenario.histories_s)) / STEP_S)
-    lag = scalar(params.scrape_phase_s) / STEP_S + (rng.random() < extra_lag)
+        shape = sample_workload(rng, duration_s, NODE_S, scenario.mix)
+    known = round(float(rng.choice(scenario.histories_s)) / NODE_S)
+    extra_s = SCRAPE_S * (rng.random() < extra_lag)
     start_s = obs.DAY_S + obs.DAY_REFRESH_S * float(rng.integers(0, 7 * 144))
     fullness = rng.uniform(0.4, 0.95)
     plain = bool(rng.random() < 0.5)
-    return _episode(rng, shape * peak, params, spec, start_s, known, lag, fullness, plain)
+    return _episode(rng, shape * peak, params, spec, steps, start_s, known, extra_s, fullness, plain)
 
 
 def window_episode(window: Window, protocol: Protocol, steps: int, seed: int) -> Episode:
     """An evaluation window as `sim.replay` would play it."""
-    period = protocol.sync_period_s
-    rates = np.empty(HISTORY_STEPS + steps + 1)
-    rates[HISTORY_STEPS:] = window.trace.at(np.arange(steps + 1) * period + window.trace.times_s[0])
-    times = np.arange(-HISTORY_STEPS, 0) * STEP_S
-    known = round(protocol.warm_up_s / STEP_S)
-    rates[:HISTORY_STEPS] = rates[HISTORY_STEPS]
+    nodes = np.empty(PAST_NODES + math.ceil(steps * protocol.sync_period_s / NODE_S) + 1)
+    times = (np.arange(len(nodes)) - PAST_NODES) * NODE_S
+    nodes[PAST_NODES:] = window.trace.at(times[PAST_NODES:] + window.trace.times_s[0])
+    known = round(protocol.warm_up_s / NODE_S)
+    nodes[:PAST_NODES] = nodes[PAST_NODES]
     if protocol.history and window.history is not None:
-        known = round(-window.history.times_s[0] / STEP_S)
-        rates[:HISTORY_STEPS] = window.history.at(times)
-    load = rates / scalar(protocol.params.capacity_rps)
+        known = round(-window.history.times_s[0] / NODE_S)
+        nodes[:PAST_NODES] = window.history.at(times[:PAST_NODES])
+    load = nodes / scalar(protocol.params.capacity_rps)
     rng = np.random.default_rng(seed)
-    return _episode(rng, load, protocol.params, protocol.spec(), 2 * obs.DAY_S, known, 0.0, 0.6, True)
+    return _episode(rng, load, protocol.params, protocol.spec(), steps, 2 * obs.DAY_S, known, 0.0, 0.6, True)
 
 
-def coarse_workload(rng: np.random.Generator, duration_s: float, mix: WorkloadMix) -> FloatArray:
+def coarse_workload(
+    rng: np.random.Generator, duration_s: float, mix: WorkloadMix, fewest: float = 0.5
+) -> FloatArray:
     """Traffic as recordings show it: counts a bin, drawn by chance, joined by straight lines; peak 1.
 
-    Counts are negative binomial round a random shape, from a few a bin (much of it empty) to thousands.
+    Counts are negative binomial round a random shape, with means from `fewest` a bin (most of it empty) to
+    thousands.
     """
     bin_s = float(rng.choice(COARSE_BINS_S))
     times = rng.uniform(0.0, 7 * obs.DAY_S) + np.arange(math.ceil(duration_s / bin_s) + 2) * bin_s
     shape = np.maximum(sample_shape(rng, mix).rates(times, rng), 0.0)
     shape = shape / max(float(shape.mean()), 1e-9)
-    mean_count = math.exp(rng.uniform(math.log(0.5), math.log(3000.0)))
+    mean_count = math.exp(rng.uniform(math.log(fewest), math.log(3000.0)))
     clumping = math.exp(rng.uniform(math.log(0.01), math.log(1.0)))
     intensity = shape * mean_count * rng.gamma(1.0 / clumping, clumping, len(shape))
     counts = rng.poisson(np.minimum(intensity, 1e12)).astype(np.float64)
-    fine = np.interp(np.arange(math.ceil(duration_s / STEP_S) + 1) * STEP_S, times - times[0], counts)
+    fine = np.interp(np.arange(math.ceil(duration_s / NODE_S) + 1) * NODE_S, times - times[0], counts)
     peak = float(fine.max())
     return fine / peak if peak > 0 else np.full(len(fine), 0.5)
 
@@ -184,32 +206,34 @@ def _episode(
     nodes: FloatArray,
     params: ServiceParams,
     spec: ServiceSpec,
+    steps: int,
     start_s: float,
-    known_steps: int,
-    lag_steps: float,
+    known_nodes: int,
+    extra_lag_s: float,
     fullness: float,
     plain_past: bool,
 ) -> Episode:
-    """An episode of this traffic; nodes: true load in replicas every 15 s, `[HISTORY_STEPS + T + 1]`.
+    """An episode of this traffic; nodes: true load in replicas every 15 s, PAST_NODES and those to come.
 
     fullness: load over the first replicas. plain_past: the backfilled history is the rates themselves, as in
     `sim.replay`, not what metrics showed.
     """
-    capacity = scalar(params.capacity_rps)
-    steps = len(nodes) - 1 - HISTORY_STEPS
-    share = (np.arange(SUB_STEPS) + 0.5) / SUB_STEPS
-    rates = nodes[:-1, None] + np.diff(nodes)[:, None] * share
-    counts = rng.poisson(np.minimum(rates * capacity * SUB_S, 1e15)) / (capacity * SUB_S)
-    arrivals = counts if scalar(params.poisson) > 0 else rates
+    capacity, period_s = scalar(params.capacity_rps), spec.sync_period_s
+    sub_s = period_s / SUB_STEPS
+    past, own = nodes[:PAST_NODES], nodes[PAST_NODES:]
+    middles = (np.arange(SUB_STEPS * steps) + 0.5) * sub_s
+    rates = np.interp(middles, np.arange(len(own)) * NODE_S, own)
+    by_chance = scalar(params.poisson) > 0
+    arrivals = _by_chance(rng, rates, capacity * sub_s) if by_chance else rates
+    came = _by_chance(rng, past, capacity * NODE_S) if by_chance else past
     unknown = math.isnan(spec.capacity_rps)
     believed = 1.0 + 0.04 * float(rng.standard_normal()) if unknown else spec.capacity_rps / capacity
-    seen = _observed(arrivals.mean(axis=1), lag_steps) / believed
-    if plain_past:
-        seen[:HISTORY_STEPS] = nodes[:HISTORY_STEPS] / believed
-    seen[: max(HISTORY_STEPS - max(known_steps, 8), 0)] = np.nan
+    phase_s = scalar(params.scrape_phase_s)
+    before, seen = _observed(came, arrivals, sub_s, steps, phase_s, extra_lag_s)
+    before, seen = (past if plain_past else before) / believed, seen / believed
+    before[: max(PAST_NODES - max(known_nodes, 8), 0)] = np.nan
     uncertainty = abs(0.06 * float(rng.standard_normal())) if unknown else 0.0
-    given = _given(seen, steps, capacity * believed, spec, start_s, uncertainty)
-    own = nodes[HISTORY_STEPS:]
+    given = _given(before, seen, capacity * believed, spec, start_s, uncertainty)
     constants = {
         "believed": believed,
         "capacity": capacity,
@@ -218,68 +242,91 @@ def _episode(
         "percentile_log": -math.log(1.0 - scalar(params.slo_percentile) / 100.0),
         "timeout_s": scalar(params.timeout_s),
         "burstiness": scalar(params.burstiness),
-        "drain_steps": scalar(params.drain_s) / STEP_S,
+        "drain_s": scalar(params.drain_s),
         "idle": scalar(params.idle_utilisation),
         "min_replicas": spec.min_replicas,
         "max_replicas": spec.max_replicas,
-        "window_steps": spec.behavior.scale_down.stabilization_window_s / STEP_S,
+        "window_s": spec.behavior.scale_down.stabilization_window_s,
         "target": spec.target_utilisation,
-        "lag_steps": lag_steps,
-        "mean_load": max(float(nodes[-DAY_STEPS:].mean()), float(own.mean()), 0.05),
-        "usual_cost": _usual_cost(nodes[HISTORY_STEPS - DAY_STEPS :], params, spec),
+        # between two scrapes the newest grows old
+        "lag_s": extra_lag_s + (phase_s if period_s >= SCRAPE_S else phase_s % 5.0 + 5.0),
+        "step_s": period_s,
+        "mean_load": max(float(nodes[-DAY_NODES:].mean()), float(own.mean()), 0.05),
+        "usual_cost": _usual_cost(nodes[PAST_NODES - DAY_NODES :], params, spec),
         "first_replicas": np.clip(math.ceil(own[0] / fullness), max(spec.min_replicas, 1), spec.max_replicas),
     }
     return Episode(
         given=given,
-        load=seen[HISTORY_STEPS : HISTORY_STEPS + steps].astype(np.float32),
-        rates=rates[HISTORY_STEPS:].astype(np.float32),
-        arrivals=arrivals[HISTORY_STEPS:].astype(np.float32),
-        start_up=_start_up_shares(params),
+        load=seen.astype(np.float32),
+        rates=rates.reshape(steps, SUB_STEPS).astype(np.float32),
+        arrivals=arrivals.reshape(steps, SUB_STEPS).astype(np.float32),
+        start_up=_start_up_shares(params, sub_s),
         constants=np.array([constants[name] for name in CONSTANTS], dtype=np.float32),
     )
 
 
-def _observed(arrivals: FloatArray, lag_steps: float) -> FloatArray:
-    """What metrics show at each decision: the mean of the last three steps, `lag_steps` late; `[K]`."""
-    total = np.concatenate([np.full(RATE_WINDOW_STEPS, arrivals[0]), arrivals])
-    sums = np.concatenate([[0.0], np.cumsum(total)])
-    mean = (sums[RATE_WINDOW_STEPS:] - sums[:-RATE_WINDOW_STEPS])[: len(arrivals)] / RATE_WINDOW_STEPS
-    mean = np.maximum(mean, 0.0)
-    whole, part = int(lag_steps), lag_steps - int(lag_steps)
-    late = np.concatenate([np.full(whole + 1, mean[0]), mean])
-    return (1 - part) * late[1 : len(mean) + 1] + part * late[: len(mean)]
+def _by_chance(rng: np.random.Generator, load: FloatArray, requests: float) -> FloatArray:
+    """Poisson arrivals as load; requests: what a load of 1 would send."""
+    return np.asarray(rng.poisson(np.minimum(load * requests, 1e15)) / requests)
+
+
+def _observed(
+    past: FloatArray, arrivals: FloatArray, sub_s: float, steps: int, phase_s: float, extra_s: float
+) -> tuple[FloatArray, FloatArray]:
+    """(loads that metrics showed at each node of the past, and at each decision `[T]`)."""
+    nodes, ends = np.arange(-len(past), 1) * NODE_S, (np.arange(len(arrivals)) + 1) * sub_s
+    total = np.concatenate([[0.0], np.cumsum(past) * NODE_S])
+    times, total = (
+        np.concatenate([nodes, ends]),
+        np.concatenate([total, total[-1] + np.cumsum(arrivals) * sub_s]),
+    )
+
+    def mean(at: FloatArray) -> FloatArray:
+        newest = at - extra_s - np.mod(phase_s + at, SCRAPE_S)
+        rise = np.interp(newest, times, total) - np.interp(newest - RATE_SPAN_S, times, total)
+        return np.asarray(np.maximum(rise / RATE_SPAN_S, 0.0))
+
+    return mean(nodes[:-1]), mean(np.arange(steps) * sub_s * SUB_STEPS)
 
 
 def _given(
-    seen: FloatArray, steps: int, believed_rps: float, spec: ServiceSpec, start_s: float, uncertainty: float
+    past: FloatArray,
+    seen: FloatArray,
+    believed_rps: float,
+    spec: ServiceSpec,
+    start_s: float,
+    uncertainty: float,
 ) -> FloatArray:
-    """Core's features of the traffic, `[T, len(GIVEN_FEATURES)]`."""
+    """Core's features of the traffic, `[T, len(GIVEN_FEATURES)]`; past: loads in bins of 15 s."""
+    steps, period_s = len(seen), spec.sync_period_s
     result = np.empty((steps, len(_GIVEN)), dtype=np.float32)
     seen32 = seen.astype(np.float32)
-    fine = np.lib.stride_tricks.sliding_window_view(seen32, obs.FINE_SLOTS)
-    fine = fine[HISTORY_STEPS - obs.FINE_SLOTS + 1 :][:steps]
-    now_s = start_s + np.arange(steps) * STEP_S
-    lead_s = spec.start_up_s + spec.sync_period_s
+    bins, newest_bin, newest = _binned(seen32, period_s, obs.FINE_STEP_S)
+    fine = np.concatenate([past.astype(np.float32), bins])
+    windows = np.lib.stride_tricks.sliding_window_view(fine, obs.FINE_SLOTS)
+    ends = len(past) + newest_bin - obs.FINE_SLOTS + 1
+    now_s = start_s + np.arange(steps) * period_s
+    lead_s = spec.start_up_s + period_s
     lead_bins = math.ceil(lead_s / obs.FINE_STEP_S)
-    day_ago, day_moves = _coarse(seen32, steps, lead_s)
-    block = 512
-    for first in range(0, steps, block):
-        part = slice(first, min(first + block, steps))
+    day_ago, day_moves = _coarse(past.astype(np.float32), seen32, period_s, lead_s)
+    ahead = np.arange(17) <= lead_bins
+    for first in range(0, steps, 512):
+        part = slice(first, min(first + 512, steps))
         count = part.stop - part.start
-        load = seen[HISTORY_STEPS : HISTORY_STEPS + steps][part]
-        ahead = np.arange(17) <= lead_bins
+        shown = windows[ends[part]]
+        shown[:, -1] = newest[part]
         ones, unknown = np.ones(count), np.full(count, np.nan)
         matrix, _ = obs.features(
             obs.Inputs(
                 now_s=now_s[part],
-                load=load,
-                rate=load * believed_rps,
+                load=seen[part],
+                rate=seen[part] * believed_rps,
                 provisioned=ones.astype(np.int64),
                 ready=ones,
                 min_replicas=ones.astype(np.int64),
                 max_replicas=ones.astype(np.int64),
-                fine=fine[part],
-                season_1h=np.where(ahead, fine[part][:, 3:20], np.float32(np.nan)),
+                fine=shown,
+                season_1h=np.where(ahead, shown[:, 3:20], np.float32(np.nan)),
                 season_1d=day_ago[part],
                 day_moves=day_moves[part],
                 lead_bins=np.full(count, min(lead_bins, 240)),
@@ -290,7 +337,7 @@ def _given(
                 backlog_s=unknown,
                 capacity_uncertainty=uncertainty * ones,
                 start_up_s=spec.start_up_s * ones,
-                sync_period_s=spec.sync_period_s * ones,
+                sync_period_s=period_s * ones,
                 scale_down_window_s=spec.behavior.scale_down.stabilization_window_s * ones,
                 since_up_s=np.inf * ones,
                 since_down_s=np.inf * ones,
@@ -301,29 +348,51 @@ def _given(
     return result
 
 
-def _coarse(seen: FloatArray, steps: int, lead_s: float) -> tuple[FloatArray, FloatArray]:
+def _binned(
+    seen: FloatArray, period_s: float, bin_s: float
+) -> tuple[FloatArray, npt.NDArray[np.int64], FloatArray]:
+    """Samples every `period_s` seconds in bins as `controller.core.history` keeps them.
+
+    Returns the bins `[K]` in the end, the newest bin at each sample `[T]`, and what was in it then `[T]`.
+    """
+    times = np.arange(len(seen)) * period_s
+    newest_bin = (times // bin_s).astype(np.int64)
+    if period_s >= bin_s:
+        # a sample stands for the whole period before it
+        source = np.ceil(np.arange(newest_bin[-1] + 1) * bin_s / period_s).astype(np.int64)
+        return seen[source], newest_bin, seen
+    first = np.searchsorted(newest_bin, newest_bin)
+    total = np.concatenate([[0.0], np.cumsum(seen, dtype=np.float64)])
+    upto = np.arange(len(seen)) + 1
+    newest = ((total[upto] - total[first]) / (upto - first)).astype(np.float32)
+    last = np.append(np.flatnonzero(np.diff(newest_bin)), len(seen) - 1)
+    return newest[last], newest_bin, newest
+
+
+def _coarse(
+    past: FloatArray, seen: FloatArray, period_s: float, lead_s: float
+) -> tuple[FloatArray, FloatArray]:
     """(season of a day ago `[T, 17]`, day's rises `[T, Q]`) as the engine reads them off its minute bins.
 
     The first decision falls on a ten-minute boundary.
     """
-    offset = HISTORY_STEPS % 4
-    whole = (len(seen) - offset) // 4
+    steps = len(seen)
     with np.errstate(invalid="ignore"):
-        minutes = seen[offset : offset + 4 * whole].reshape(whole, 4).mean(axis=1)
-    first = (HISTORY_STEPS - offset) // 4
+        before = past.reshape(-1, MINUTE_NODES).mean(axis=1)
+    bins, newest_bin, newest = _binned(seen, period_s, obs.COARSE_STEP_S)
+    minutes = np.concatenate([before, bins])
+    now = len(before) + newest_bin
     lead = math.ceil(lead_s / obs.COARSE_STEP_S)
-    now = first + np.arange(steps) // 4
     day = round(obs.DAY_S / obs.COARSE_STEP_S)
     ahead = np.arange(17)
     index = now[:, None] - day + ahead
     season = np.where((ahead <= lead) & (index >= 0), minutes[np.maximum(index, 0)], np.float32(np.nan))
-    buckets = range(0, steps, BUCKET_STEPS)
-    windows = np.stack(
-        [_day_window(minutes, float(seen[HISTORY_STEPS + b]), first + b // 4, day) for b in buckets]
-    )
+    every = round(obs.DAY_REFRESH_S / period_s)
+    buckets = range(0, steps, every)
+    windows = np.stack([_day_window(minutes, float(newest[b]), int(now[b]), day) for b in buckets])
     moves = obs.rises(obs.log_load(windows), np.full(len(buckets), min(lead, 60)))
     quantiles = obs.row_quantiles(moves, obs.DAY_MOVE_QUANTILES)
-    return season.astype(np.float32), np.repeat(quantiles, BUCKET_STEPS, axis=0)[:steps]
+    return season.astype(np.float32), np.repeat(quantiles, every, axis=0)[:steps]
 
 
 def _day_window(minutes: FloatArray, newest: float, minute: int, day: int) -> FloatArray:
@@ -342,9 +411,9 @@ def _usual_cost(nodes: FloatArray, params: ServiceParams, spec: ServiceSpec) -> 
     return float(kept.mean() / max(float(nodes.mean()), 0.05))
 
 
-def _start_up_shares(params: ServiceParams) -> FloatArray:
+def _start_up_shares(params: ServiceParams, sub_s: float) -> FloatArray:
     """Log-normal start-up times in thirds of a step: the share that begins to serve in each."""
-    edges = (np.arange(START_UP_SLOTS) + 0.5) * SUB_S
+    edges = (np.arange(START_UP_SLOTS) + 0.5) * sub_s
     spread = max(scalar(params.start_up_spread), 1e-3)
     z = np.log(np.maximum(edges, 1e-6) / max(scalar(params.start_up_s), 1e-3)) / spread
     below = 0.5 * (1.0 + np.vectorize(math.erf)(z / math.sqrt(2.0)))

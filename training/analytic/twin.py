@@ -32,19 +32,21 @@ from training.analytic.traffic import (
     ACTION_FEATURES,
     CONSTANTS,
     GIVEN_FEATURES,
+    RATE_SPAN_S,
+    SCRAPE_S,
     START_UP_SLOTS,
-    STEP_S,
-    SUB_S,
     SUB_STEPS,
     Pool,
 )
 
 Tensor = torch.Tensor
 TOLERANCE = 0.1
-RING = 6
-PAST = 19
-"""Earlier recommendations that a window of 300 s at 15 s still counts."""
-METRIC_STEPS = 3
+RING = 14
+"""Steps that metrics are made of: 70 s at the shortest step."""
+SMALL_CHANGE = 0.03
+"""Share of the replicas below which a change hardly counts as a reversal."""
+PAST = 59
+"""Earlier recommendations that a window of 300 s at 5 s still counts."""
 _GIVEN = torch.tensor([obs.COLUMN[name] for name in GIVEN_FEATURES])
 _MADE = {name: obs.COLUMN[name] for name in ACTION_FEATURES}
 _LOW, _HIGH = torch.from_numpy(OBSERVATION_SCHEMA.low), torch.from_numpy(OBSERVATION_SCHEMA.high)
@@ -53,13 +55,15 @@ _LOW, _HIGH = torch.from_numpy(OBSERVATION_SCHEMA.low), torch.from_numpy(OBSERVA
 @dataclass
 class State:
     """B services between two decisions; tensors `[B]` unless said. pending: replicas by the third of a step
-    in which they begin to serve `[B, START_UP_SLOTS]`. past: earlier recommendations, newest first, a list of
-    `[B]`. shown: what the last steps came to, newest first, for the metrics, `[5, B]` each."""
+    in which they begin to serve `[B, START_UP_SLOTS]`. past: earlier recommendations, newest first
+    `[PAST, B]`. grown: replicas added in the last two steps, newest first. shown: what the last steps came
+    to, newest first, for the metrics, `[5, B]` each. since_up, since_down: seconds."""
 
     ready: Tensor
     pending: Tensor
     backlog: Tensor
-    past: list[Tensor]
+    past: Tensor
+    grown: list[Tensor]
     shown: list[Tensor]
     violation: Tensor
     correction: Tensor
@@ -93,7 +97,8 @@ class State:
 @dataclass(frozen=True)
 class Outcome:
     """What one step came to, `[B]`: replica-steps billed; late: replica-steps of requests that violate (load
-    times share); soft: the same by the smooth measure; arrived likewise; changed replicas; flap 0 or 1."""
+    times share); soft: the same by the smooth measure; arrived likewise; changed replicas; flap: 0
+    or 1, whether the change reverses the last; reversed: the same by the size of the change."""
 
     billed: Tensor
     late: Tensor
@@ -101,6 +106,7 @@ class Outcome:
     arrived: Tensor
     changed: Tensor
     flap: Tensor
+    reversed: Tensor
 
 
 class Twin:
@@ -120,15 +126,19 @@ class Twin:
         base = self._constant["burstiness"] * self._constant["base_s"]
         self._wait_s = base[:, None]
         self._slack_s = (self._constant["slo_s"] - self._constant["base_s"])[:, None]
-        window = self._constant["window_steps"]
-        ages = torch.arange(PAST + 1)[:, None]
-        self._counts = torch.where((ages == 0) | (window > ages), 0.0, -torch.inf)
-        late = self._constant["lag_steps"].clamp(0, RING - METRIC_STEPS - 1)
-        ages = torch.arange(RING)[:, None]
-        # a window of three steps that ends between two steps: the outer ones count in part
-        self._in_window = ((ages + 1 - late).clamp(0, 1) - (ages - METRIC_STEPS + 1 - late).clamp(0, 1))[
-            :, None
-        ]
+        self._step_s = step_s = self._constant["step_s"]
+        self._sub_s = (step_s / SUB_STEPS)[:, None]
+        self._drain_steps = self._constant["drain_s"] / step_s
+        self._memory = 1.0 - torch.exp(-step_s / VIOLATION_MEMORY_S)
+        ages_s = torch.arange(PAST + 1)[:, None] * step_s
+        self._counts = torch.where((ages_s == 0) | (self._constant["window_s"] > ages_s), 0.0, -torch.inf)
+        # rate rules look back 15 s
+        self._recent = [(age * step_s < SCRAPE_S).float() for age in (1, 2)]
+        begins = torch.arange(RING)[:, None] * step_s
+        late = self._constant["lag_s"]
+        overlap = torch.minimum(begins + step_s, late + RATE_SPAN_S) - torch.maximum(begins, late)
+        # a window of three scrapes that ends between two steps: the outer steps count in part
+        self._in_window = (overlap.clamp(min=0.0) / RATE_SPAN_S)[:, None]
 
     def constant(self, name: str) -> Tensor:
         """One of CONSTANTS, `[B]`."""
@@ -146,7 +156,8 @@ class Twin:
             ready=ready,
             pending=torch.zeros(len(ready), START_UP_SLOTS),
             backlog=zero,
-            past=[ready] + [torch.full_like(ready, -torch.inf) for _ in range(PAST - 1)],
+            past=torch.cat([ready[None], torch.full((PAST - 1, len(ready)), -torch.inf)]),
+            grown=[zero, zero],
             shown=[quiet for _ in range(RING)],
             violation=zero,
             correction=torch.ones_like(ready),
@@ -189,8 +200,8 @@ class Twin:
             "backlog": torch.log1p(
                 shown["in_flight"] / (state.ready.clamp(min=1.0) * constant["believed"] * state.correction)
             ),
-            "since_scale_up": torch.exp(-state.since_up * (STEP_S / 300.0)),
-            "since_scale_down": torch.exp(-state.since_down * (STEP_S / 300.0)),
+            "since_scale_up": torch.exp(-state.since_up / 300.0),
+            "since_scale_down": torch.exp(-state.since_down / 300.0),
             "preference": preference,
         }
         features = torch.empty(len(load), OBSERVATION_SCHEMA.size)
@@ -234,9 +245,11 @@ class Twin:
         return torch.where(shown["latency"] > self._constant["slo_s"], formula, 0.0)
 
     def _guarded(self, state: State, current: Tensor, wanted: Tensor) -> Tensor:
-        highest = (torch.stack([wanted, *state.past]) + self._counts).amax(0)
+        highest = (torch.cat([wanted[None], state.past]) + self._counts).amax(0)
         desired = torch.minimum(torch.maximum(current, wanted), highest)
-        desired = torch.minimum(desired, torch.maximum(current + 4.0, 2.0 * current))
+        before = current - state.grown[0] * self._recent[0] - state.grown[1] * self._recent[1]
+        before = torch.minimum(before, current).clamp(min=0.0)
+        desired = torch.minimum(desired, torch.maximum(before + 4.0, 2.0 * before).clamp(min=current))
         return torch.minimum(
             torch.maximum(desired, self._constant["min_replicas"]), self._constant["max_replicas"]
         )
@@ -269,7 +282,7 @@ class Twin:
         serving = ready[:, None] + pending[:, :SUB_STEPS].cumsum(1)
         capacity = serving.clamp(min=0.3)
         timeout = constant["timeout_s"][:, None]
-        work = SUB_S * (arrivals - capacity)
+        work = self._sub_s * (arrivals - capacity)
         longest = timeout * capacity
         before, highs, lows, drops = state.backlog, [], [], []
         for part in range(SUB_STEPS):
@@ -294,24 +307,34 @@ class Twin:
         late_load = (arrivals * late).mean(1)
         soft = (arrivals * soft_share(rates, middle, capacity)).mean(1)
         with torch.no_grad():
-            step = self._shown(arrivals, serving, capacity, queued, log_waits, decay, before, drops, work)
+            step = self._shown(arrivals, serving, capacity, queued, log_waits, decay, before, drops)
             direction = torch.sign(change)
             flap = (direction * state.direction < 0).float()
+            scale = 1.0 / (SMALL_CHANGE * desired).clamp(min=1.0)
             up, down = change > 0.5, change < -0.5
         following = State(
             ready=serving[:, -1],
             pending=torch.nn.functional.pad(pending[:, SUB_STEPS:], (0, SUB_STEPS)),
             backlog=before,
-            past=[wanted, *state.past[:-1]],
+            past=torch.cat([wanted[None], state.past[:-1]]),
+            grown=[change.detach().clamp(min=0.0), state.grown[0]],
             shown=[step, *state.shown[:-1]],
             violation=state.violation,
             correction=state.correction,
-            since_up=torch.where(up, 1.0, state.since_up + 1.0),
-            since_down=torch.where(down, 1.0, state.since_down + 1.0),
+            since_up=torch.where(up, 0.0, state.since_up) + self._step_s,
+            since_down=torch.where(down, 0.0, state.since_down) + self._step_s,
             direction=torch.where(direction != 0, direction, state.direction),
         )
-        billed = desired + removed * constant["drain_steps"]
-        return following, Outcome(billed, late_load, soft, arrivals.mean(1), change.abs(), flap)
+        billed = desired + removed * self._drain_steps
+        return following, Outcome(
+            billed,
+            late_load,
+            soft,
+            arrivals.mean(1),
+            change.abs(),
+            flap,
+            flap * (1.0 - torch.exp(-change.abs() * scale)),
+        )
 
     def _shown(
         self,
@@ -323,13 +346,12 @@ class Twin:
         decay: Tensor,
         backlog: Tensor,
         drops: list[Tensor],
-        work: Tensor,
     ) -> Tensor:
         """What metrics will be made of, `[5, B]`: latency x served, served, used, dropped, in flight."""
         constant = self._constant
         base = constant["base_s"][:, None]
-        dropped = torch.stack(drops, 1) / SUB_S
-        served = torch.minimum(capacity, work / SUB_S + capacity + queued * capacity / SUB_S)
+        dropped = torch.stack(drops, 1) / self._sub_s
+        served = torch.minimum(capacity, arrivals + queued * capacity / self._sub_s)
         waits = (log_waits + constant["percentile_log"][:, None]).clamp(min=0.0) / decay
         latency = torch.minimum(base + queued + waits, base + constant["timeout_s"][:, None])
         idle = constant["idle"][:, None]
@@ -344,7 +366,7 @@ class Twin:
         return {
             "latency": latency / served.clamp(min=1e-6),
             "errors": dropped / (served + dropped).clamp(min=1e-6),
-            "utilisation": used / METRIC_STEPS / state.ready.clamp(min=1.0),
+            "utilisation": used / state.ready.clamp(min=1.0),
             "in_flight": state.shown[0][4],
         }
 
@@ -352,14 +374,13 @@ class Twin:
         """Violation memory and the correction of a doubtful capacity, as the engine keeps them."""
         slo = self._constant["slo_s"]
         slow = shown["latency"] > slo
-        weight = 1.0 - torch.exp(torch.tensor(-STEP_S / VIOLATION_MEMORY_S))
-        state.violation = state.violation + weight * (slow.float() - state.violation)
+        state.violation = state.violation + self._memory * (slow.float() - state.violation)
         share = load / (state.ready.clamp(min=1.0) * state.correction)
         settled = state.pending.sum(1) < 0.5
         doubtful = slow & settled & (share > DOUBTFUL_LOAD[0]) & (share < DOUBTFUL_LOAD[1])
         healthy = shown["latency"] < 0.8 * slo
-        minutes = STEP_S / 60.0
-        exponent = torch.where(doubtful, -CORRECTION_DOWN_PER_MINUTE * minutes, 0.0)
+        minutes = self._step_s / 60.0
+        exponent = torch.where(doubtful, -CORRECTION_DOWN_PER_MINUTE * minutes, torch.zeros_like(minutes))
         exponent = torch.where(healthy, CORRECTION_UP_PER_MINUTE * minutes, exponent)
         state.correction = (state.correction * torch.exp(exponent)).clamp(*CORRECTION_RANGE)
 

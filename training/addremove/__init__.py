@@ -1,0 +1,1 @@
+"""What `training/discrete.py` does: tune the threshold rule, and compare it with learned policies."""
