@@ -280,7 +280,7 @@ def _policy_ready(facts: Facts) -> Condition | None:
         )
     loaded = f"{facts.policy.name}, {facts.policy.digest}"
     if facts.decision is not None and facts.decision.unfamiliar:
-        limits = "what is observed lies outside of its training: the HPA's formula is the lower bound"
+        limits = "what is observed lies outside of its training: nothing is scaled down"
         return Condition(kind, TRUE, Reason.OUT_OF_DISTRIBUTION, f"{loaded}; {limits}")
     return Condition(kind, TRUE, Reason.POLICY_LOADED, loaded)
 

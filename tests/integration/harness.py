@@ -321,7 +321,7 @@ def service_under_load(
     traffic.set(ns.name, name, rate=rate)
     ns.deployment(name, replicas=replicas)
     time.sleep(SETTLED_REAL_S)
-    ns.rlscaler(name, objective=OBJECTIVE, **spec)
+    ns.rlscaler(name, **{"objective": OBJECTIVE, **spec})
 
 
 class Exporter:

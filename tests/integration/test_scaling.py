@@ -9,6 +9,7 @@ from datetime import datetime
 import pytest
 
 from tests.integration.harness import (
+    OBJECTIVE,
     TIME_SCALE,
     Namespace,
     OperatorProcess,
@@ -191,7 +192,8 @@ def test_the_policy_that_comes_with_the_operator_decides(
     """Whatever it has learned, it is loaded, in charge, inside the bounds, and serves the load."""
     ns = shared_namespace
     learned = {"type": "RL", "artifact": {"builtin": "default"}}
-    start(ns, traffic, "learned", rate=20.0, replicas=4, policy=learned)
+    objective = {**OBJECTIVE, "slo": {"latency": {"percentile": 95, "milliseconds": 250}}, "preference": 80}
+    service_under_load(ns, traffic, "learned", rate=20.0, replicas=4, policy=learned, objective=objective)
     loaded = ns.wait_condition("learned", "PolicyReady", "True", "PolicyLoaded")
     ns.wait_condition("learned", "Fallback", "False", "PolicyInCharge")
     policy = ns.status("learned")["policy"]

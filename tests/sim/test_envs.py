@@ -226,7 +226,8 @@ def test_a_thousand_resets_leave_nothing_behind(short):
     live_through(200)
     first, second = live_through(400), live_through(400)
     assert first[0] == second[0]
-    assert second[1] - first[1] < 50
+    # one object a reset would be 400; other threads of the test process come and go
+    assert second[1] - first[1] < 200
     fresh = AutoscaleBatch(config, 20, seed=0)
     for _ in range(51):
         fresh.reset()

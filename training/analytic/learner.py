@@ -330,9 +330,15 @@ class Learner:
 
 
 def seen_range(state: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
-    """(lowest, highest) value `[F]` of every feature that training saw, from a checkpoint; None: none."""
+    """(lowest, highest) value `[F]` of every feature that training saw, from a checkpoint; None: none.
+
+    Anything goes for the scale-down window, which the guard carries out whatever the policy says.
+    """
     low, high = state["low"].numpy(), state["high"].numpy()
-    return (low, high) if np.isfinite(low).all() else None
+    if not np.isfinite(low).all():
+        return None
+    free = np.array([name == "scale_down_window" for name in OBSERVATION_SCHEMA.names])
+    return np.where(free, OBSERVATION_SCHEMA.low, low), np.where(free, OBSERVATION_SCHEMA.high, high)
 
 
 def _grad(action: Tensor) -> Tensor:
