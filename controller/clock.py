@@ -8,7 +8,6 @@ the next.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime
 
@@ -33,10 +32,6 @@ class Clock:
     def to_real(self, control_duration_s: float) -> float:
         """Real seconds that a duration in control seconds takes."""
         return control_duration_s / self.scale
-
-    async def sleep_until(self, control_s: float) -> None:
-        """Sleep until the clock shows `control_s`; returns at once if it has passed."""
-        await asyncio.sleep(max(0.0, self.to_real(control_s - self.now())))
 
 
 def rfc3339(unix_s: float) -> str:

@@ -69,12 +69,6 @@ def wait_exponent(replicas: float) -> float:
 
 
 @nb.njit(cache=True, error_model="numpy", inline="always")
-def log_wait_probability(replicas: float, rho: float) -> float:
-    """ln P(W > 0) of `replicas` ready replicas, each loaded to `rho` (0..RHO_MAX)."""
-    return wait_exponent(replicas) * math.log(rho) if rho > 1e-12 else -700.0
-
-
-@nb.njit(cache=True, error_model="numpy", inline="always")
 def wait_decay_per_s(replicas: float, rho: float, pooling: float, burstiness: float, base_s: float) -> float:
     """Rate (1/s) at which the tail of the wait falls."""
     return float(replicas**pooling * (1.0 - rho) / (burstiness * base_s))

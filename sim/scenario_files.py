@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from controller.core import Engine, ServiceSpec
 from sim.baselines import Setting, forecast, hpa
+from sim.documents import documents_in, read_document
 from sim.errors import ParameterError, SimulationError
 from sim.latency import BALANCERS
 from sim.physics import Interval, ServiceParams, ServicePhysics, scalar, service_seeds, to_samples
@@ -132,23 +132,12 @@ class Outcome:
 
 def scenario_files(folder: Path = SCENARIOS) -> list[Path]:
     """The published scenarios, by name."""
-    return sorted(folder.glob("*.yaml"))
+    return documents_in(folder)
 
 
 def load_scenario(path: str | Path) -> FidelityScenario:
     """Read and check a file; a bare name is one of the published. Raises ScenarioError."""
-    file = Path(path)
-    if not file.suffix and not file.exists():
-        file = SCENARIOS / f"{path}.yaml"
-    try:
-        text = file.read_text()
-    except OSError as error:
-        known = ", ".join(each.stem for each in scenario_files())
-        raise ScenarioError(f"{path}: {error.strerror}; published scenarios: {known}") from None
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ScenarioError(f"{file}: is no YAML: {' '.join(str(error).split())}") from None
+    file, document = read_document(path, SCENARIOS, "published scenarios", ScenarioError)
     try:
         return parse_scenario(document, file.stem)
     except ParameterError as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -258,11 +257,6 @@ def load_jobs(path: str | Path, format: str = "auto", progress: bool | None = No
     if not isinstance(found, Jobs):
         raise TraceError(f"{path}: holds rates, no jobs; load_trace reads it")
     return found
-
-
-def load_traces(paths: Iterable[str | Path]) -> list[Trace]:
-    """Read several traces, in the order given."""
-    return [load_trace(path) for path in paths]
 
 
 def _write(path: str | Path, text: str) -> None:

@@ -24,6 +24,7 @@ from rich.progress import (
 
 from sim.replay import LeftOut, Protocol, Window, cut_windows
 from sim.traces import load_trace
+from training.commandline import write_output
 from training.contestants import CLAIRVOYANT, HPA, Sweep, contestant, generated_windows, label_of
 from training.errors import ConfigError
 from training.frontier import CONFIDENCE, LEVELS, ROUNDS, Outcomes
@@ -214,10 +215,10 @@ def _write(
     console = Console()
     console_tables(report, console)
     if args.json:
-        save(args.json, json.dumps(report, indent=1) + "\n")
+        write_output(args.json, json.dumps(report, indent=1) + "\n")
         console.print(f"numbers: {args.json}")
     if args.markdown:
-        save(args.markdown, markdown(report))
+        write_output(args.markdown, markdown(report))
         console.print(f"table: {args.markdown}")
     if args.card:
         _write_cards(report, args.policy, console)
@@ -235,9 +236,3 @@ def _write_cards(report: dict[str, Any], policies: Sequence[str], console: Conso
         if name.endswith(".onnx"):
             add_evaluation(Path(name), card(report, label_of(name)))
             console.print(f"evaluation card: {name}")
-
-
-def save(path: Path, text: str) -> None:
-    """Write a file, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)

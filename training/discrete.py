@@ -17,7 +17,7 @@ if __package__ in (None, ""):
     # a script's own folder on sys.path would shadow installed modules; the checkout's root is what is meant
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.errors import TrainingError
+from training.commandline import run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,10 +34,10 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--policy",
         nargs="+",
-        required=True,
+        default=["HPA", "default"],
         metavar="NAME[=RUN,RUN]",
         help="NAME=FILES: one policy, trained with several seeds: .onnx files or run folders, with commas "
-        "between; or a name that evaluate.py knows, such as HPA or default",
+        "between; or a name that evaluate.py knows, such as HPA or default. Default: HPA default",
     )
     compare.add_argument("--rules", type=Path, metavar="FILE", help="rules of `tune`, as a contestant")
     compare.add_argument(
@@ -54,23 +54,18 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line: 0 done, 2 for input that cannot be used, 130 after Ctrl-C."""
     args = build_parser().parse_args(argv)
     args.argv = sys.argv[1:] if argv is None else argv
-    from sim.errors import SimulationError
+    return run_command("discrete.py", lambda: _work(args))
 
-    try:
-        if args.command == "tune":
-            from training.addremove.rules import tune
 
-            tune(args)
-        else:
-            from training.addremove.table import compare
+def _work(args: argparse.Namespace) -> None:
+    if args.command == "tune":
+        from training.addremove.rules import tune
 
-            compare(args)
-    except (TrainingError, SimulationError) as error:
-        print(f"discrete.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+        tune(args)
+    else:
+        from training.addremove.table import compare
+
+        compare(args)
 
 
 def _traffic(parser: argparse.ArgumentParser, windows: int, seed: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from sim.envs import AutoscaleConfig
+from sim.envs import AutoscaleBatch, AutoscaleConfig
 from sim.envs.sb3 import AutoscaleVecEnv
 from sim.errors import ParameterError
 from training.actions import Head, HeadVecEnv, make_head
@@ -58,11 +58,15 @@ def make_environment(preset: Preset, seed: int, timesteps: int = 0) -> HeadVecEn
     config = environment_config(preset, head)
     with without_render_warning():
         venv = AutoscaleVecEnv(preset.num_envs, config, episode_seed(seed, timesteps))
+    use_recordings(preset, venv.batch, seed)
+    return HeadVecEnv(venv, head, preset.action.hold_ticks)
+
+
+def use_recordings(preset: Preset, batch: AutoscaleBatch, seed: int) -> None:
+    """Let the batch draw its traffic from the preset's recordings; without any, nothing changes."""
     recordings = Recordings.load(preset.traces, preset.trace_share)
     if recordings is not None:
-        episodes = venv.batch.episodes
-        episodes.traffic = RecordedShapes(recordings, episodes.traffic, seed)
-    return HeadVecEnv(venv, head, preset.action.hold_ticks)
+        batch.episodes.traffic = RecordedShapes(recordings, batch.episodes.traffic, seed)
 
 
 def environment_config(preset: Preset, head: Head) -> AutoscaleConfig:

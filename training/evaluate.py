@@ -10,7 +10,7 @@ if __package__ in (None, ""):
     # a script's own folder on sys.path would shadow installed modules; the checkout's root is what is meant
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.errors import TrainingError
+from training.commandline import run_command
 
 DEFAULT_POLICIES = (
     "HPA", "KEDA", "Knative", "HoltWinters", "SeasonalNaive", "MovingMaximum", "Forecast", "ErlangC",
@@ -96,19 +96,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line: 0 done, 2 for input that cannot be used, 130 after Ctrl-C."""
     args = build_parser().parse_args(argv)
     args.argv = sys.argv[1:] if argv is None else argv
-    from sim.errors import SimulationError
     from training.comparison import compare
 
-    try:
-        compare(args)
-    except (TrainingError, SimulationError) as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        kept = "" if args.no_cache else "; the same command continues from what is done"
-        print(f"evaluate.py: interrupted{kept}", file=sys.stderr)
-        return 130
-    return 0
+    return run_command("evaluate.py", lambda: compare(args), interrupted_words(args.no_cache))
+
+
+def interrupted_words(no_cache: bool) -> str:
+    """What a command that keeps finished parts says after Ctrl-C."""
+    return "interrupted" if no_cache else "interrupted; the same command continues from what is done"
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ if __package__ in (None, ""):
     # a script's own folder on sys.path would shadow installed modules; the checkout's root is what is meant
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from sim.errors import SimulationError
-from training.errors import ConfigError, TrainingError
+from training.commandline import run_command, write_output
+from training.errors import ConfigError
 
 if TYPE_CHECKING:
     from training.smartgrid.policies import GridArtifact
@@ -68,16 +68,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line: 0 done, 2 for input that cannot be used."""
+    """Run the command line: 0 done, 2 for input that cannot be used, 130 after Ctrl-C."""
     args = build_parser().parse_args(argv)
-    try:
-        return {"evaluate": _evaluate, "pictures": _pictures, "datacentre": _datacentre}[args.command](args)
-    except (TrainingError, SimulationError) as error:
-        print(f"grid.py: {error}", file=sys.stderr)
-        return 2
+    work = {"evaluate": _evaluate, "pictures": _pictures, "datacentre": _datacentre}[args.command]
+    return run_command("grid.py", lambda: work(args))
 
 
-def _evaluate(args: argparse.Namespace) -> int:
+def _evaluate(args: argparse.Namespace) -> None:
     from training.smartgrid.evaluation import as_json, evaluate, pooled, table
     from training.smartgrid.setups import generated_setup, recorded_setups
 
@@ -95,10 +92,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     if folder is None:
         print(f"no recordings: give --traces or set {TRACES}", file=sys.stderr)
     _write(args.json, as_json(outcomes))
-    return 0
 
 
-def _pictures(args: argparse.Namespace) -> int:
+def _pictures(args: argparse.Namespace) -> None:
     import numpy as np
 
     from sim.grid.baselines import BASELINES, GridPolicy, RecedingHorizon
@@ -128,10 +124,9 @@ def _pictures(args: argparse.Namespace) -> int:
         state_gif(args.out / STATE, scenario, shown, config, args.hours),
     ):
         print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
-    return 0
 
 
-def _datacentre(args: argparse.Namespace) -> int:
+def _datacentre(args: argparse.Namespace) -> None:
     from training.smartgrid.example import report, run
 
     folder = _folder(args.traces)
@@ -140,7 +135,6 @@ def _datacentre(args: argparse.Namespace) -> int:
     found = run(folder, args.windows, args.recorded, args.policy, args.seed)
     print(report(found))
     _write(args.json, found)
-    return 0
 
 
 def _trained(named: list[str]) -> dict[str, list[GridArtifact]]:
@@ -164,8 +158,7 @@ def _folder(given: Path | None) -> Path | None:
 
 def _write(path: Path | None, content: dict[str, Any]) -> None:
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2) + "\n")
+        write_output(path, json.dumps(content, indent=2) + "\n")
 
 
 def _count(text: str) -> int:

@@ -17,7 +17,8 @@ import numpy as np
 from rich.console import Console
 
 from sim.replay import Protocol
-from training.comparison import HOUR_S, cache_folder, check_arguments, progress_bars, save
+from training.commandline import write_output
+from training.comparison import HOUR_S, cache_folder, check_arguments, progress_bars
 from training.conditions import Condition, conditions, windows_of
 from training.contestants import HPA, Sweep, contestant
 from training.equal_cost import Level, levels, worst
@@ -173,10 +174,10 @@ def _write(report: dict[str, Any], args: argparse.Namespace) -> None:
     console = Console()
     console_table(report, console)
     if args.json:
-        save(args.json, json.dumps(report, indent=1) + "\n")
+        write_output(args.json, json.dumps(report, indent=1) + "\n")
         console.print(f"numbers: {args.json}")
     if args.markdown:
-        save(args.markdown, markdown(report))
+        write_output(args.markdown, markdown(report))
         console.print(f"table: {args.markdown}")
     if args.plots:
         # matplotlib takes a second to import

@@ -10,7 +10,9 @@ if __package__ in (None, ""):
     # a script's own folder on sys.path would shadow installed modules; the checkout's root is what is meant
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.errors import ConfigError, TrainingError
+from training.commandline import run_command
+from training.errors import ConfigError
+from training.evaluate import interrupted_words
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,21 +55,16 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line: 0 done, 2 for input that cannot be used, 130 after Ctrl-C."""
     args = build_parser().parse_args(argv)
-    from sim.errors import SimulationError
+    return run_command("report.py", lambda: _report(args), interrupted_words(no_cache=False))
+
+
+def _report(args: argparse.Namespace) -> None:
     from training.reporting.build import report
 
-    try:
-        if args.out is not None and args.out.is_dir():
-            raise ConfigError(f"--out: {args.out} is a folder; a file is expected")
-        path = report(args)
-    except (TrainingError, SimulationError) as error:
-        print(f"report.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("report.py: interrupted; the same command continues from what is done", file=sys.stderr)
-        return 130
+    if args.out is not None and args.out.is_dir():
+        raise ConfigError(f"--out: {args.out} is a folder; a file is expected")
+    path = report(args)
     print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ if __package__ in (None, ""):
     # a script's own folder on sys.path would shadow installed modules; the checkout's root is what is meant
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.errors import TrainingError
-from training.evaluate import add_running
+from training.commandline import run_command
+from training.evaluate import add_running, interrupted_words
 
 DEFAULT_POLICIES = ("default", "ppo", "Forecast")
 
@@ -72,22 +72,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line: 0 done, 2 for input that cannot be used, 130 after Ctrl-C."""
     args = build_parser().parse_args(argv)
     args.argv = sys.argv[1:] if argv is None else argv
-    from sim.errors import SimulationError
     from training.hardship import examine, list_conditions
 
-    try:
-        if args.list:
-            list_conditions(args)
-        else:
-            examine(args)
-    except (TrainingError, SimulationError) as error:
-        print(f"robustness.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        kept = "" if args.no_cache else "; the same command continues from what is done"
-        print(f"robustness.py: interrupted{kept}", file=sys.stderr)
-        return 130
-    return 0
+    work = list_conditions if args.list else examine
+    return run_command("robustness.py", lambda: work(args), interrupted_words(args.no_cache))
 
 
 if __name__ == "__main__":

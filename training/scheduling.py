@@ -11,7 +11,7 @@ if __package__ in (None, ""):
     # a script's own folder on sys.path would shadow installed modules; the checkout's root is what is meant
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.errors import TrainingError
+from training.commandline import run_command
 
 DEFAULT_POLICIES = (
     "learned", "keep-room", "shortest-expected-delay", "first-fit", "best-fit", "least-loaded", "round-robin",
@@ -83,18 +83,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line: 0 done, 2 for input that cannot be used, 130 after Ctrl-C."""
     args = build_parser().parse_args(argv)
     args.argv = sys.argv[1:] if argv is None else argv
-    from sim.errors import SimulationError
     from training.schedulers.comparison import compare
 
-    try:
-        compare(args)
-    except (TrainingError, SimulationError) as error:
-        print(f"scheduling.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("scheduling.py: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return run_command("scheduling.py", lambda: compare(args))
 
 
 if __name__ == "__main__":

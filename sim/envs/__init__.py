@@ -1,7 +1,6 @@
-"""Reinforcement-learning environments; `import sim.envs` registers `rlscaler/Autoscale-v0` and
-`rlscaler/Pools-v0` with Gymnasium.
+"""Reinforcement-learning environments; `import sim.envs` registers them with Gymnasium as `rlscaler/...-v0`.
 
-`sim.envs.sb3` and `sim.envs.pools_sb3` are apart, so that this package needs no Stable-Baselines3.
+`sim.envs.sb3` and the modules named `*_sb3` are apart, so that this package needs no Stable-Baselines3.
 """
 
 import gymnasium
@@ -18,33 +17,14 @@ POOLS_ENV_ID = "rlscaler/Pools-v0"
 SCHEDULING_ENV_ID = "rlscaler/Scheduling-v0"
 GRID_ENV_ID = "rlscaler/SmartGrid-v0"
 
-if ENV_ID not in gymnasium.registry:
-    gymnasium.register(
-        ENV_ID,
-        entry_point="sim.envs.autoscale:AutoscaleEnv",
-        vector_entry_point="sim.envs.autoscale:AutoscaleVectorEnv",
-    )
-
-if POOLS_ENV_ID not in gymnasium.registry:
-    gymnasium.register(
-        POOLS_ENV_ID,
-        entry_point="sim.envs.pools:PoolsEnv",
-        vector_entry_point="sim.envs.pools:PoolsVectorEnv",
-    )
-
-if SCHEDULING_ENV_ID not in gymnasium.registry:
-    gymnasium.register(
-        SCHEDULING_ENV_ID,
-        entry_point="sim.envs.scheduling:SchedulingEnv",
-        vector_entry_point="sim.envs.scheduling:SchedulingVectorEnv",
-    )
-
-if GRID_ENV_ID not in gymnasium.registry:
-    gymnasium.register(
-        GRID_ENV_ID,
-        entry_point="sim.envs.grid:SmartGridEnv",
-        vector_entry_point="sim.envs.grid:SmartGridVectorEnv",
-    )
+for env_id, env in (
+    (ENV_ID, "sim.envs.autoscale:Autoscale"),
+    (POOLS_ENV_ID, "sim.envs.pools:Pools"),
+    (SCHEDULING_ENV_ID, "sim.envs.scheduling:Scheduling"),
+    (GRID_ENV_ID, "sim.envs.grid:SmartGrid"),
+):
+    if env_id not in gymnasium.registry:
+        gymnasium.register(env_id, entry_point=f"{env}Env", vector_entry_point=f"{env}VectorEnv")
 
 __all__ = [
     "ENV_ID",

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from sim.documents import documents_in, read_document
 from sim.errors import ParameterError, SimulationError
 from sim.grid.parts import Grid
 
@@ -24,24 +25,12 @@ class GridError(SimulationError):
 
 def grid_files(folder: Path = GRIDS) -> list[Path]:
     """The grids that ship with the project, by name."""
-    return sorted(folder.glob("*.yaml"))
+    return documents_in(folder)
 
 
 def load_grid(path: str | Path) -> Grid:
     """Read and check a grid; a bare name is one of those that ship. Raises GridError."""
-    file = Path(path)
-    if not file.suffix and not file.exists():
-        file = GRIDS / f"{path}.yaml"
-    try:
-        text = file.read_text()
-    except OSError as error:
-        known = ", ".join(each.stem for each in grid_files())
-        raise GridError(f"{path}: {error.strerror}; grids that ship: {known}") from None
-    try:
-        document = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        kind = "JSON" if file.suffix == ".json" else "YAML"
-        raise GridError(f"{file}: is no {kind}: {' '.join(str(error).split())}") from None
+    file, document = read_document(path, GRIDS, "grids that ship", GridError)
     try:
         return parse_grid(document, file.stem)
     except GridError as error:

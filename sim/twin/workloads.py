@@ -299,9 +299,3 @@ def pods_of(api: Api, namespace: str, workload: str) -> list[Json]:
             pods = api.store.list(storage_key(api.resource(PODS)), namespace)
             return [p for p in pods if match_labels(selector, p["metadata"].get("labels"))]
     return []
-
-
-def ready_and_total(api: Api, namespace: str, workload: str) -> tuple[int, int]:
-    """How many pods of a workload are ready, and how many there are."""
-    pods = pods_of(api, namespace, workload)
-    return sum(map(is_ready, pods)), len(pods)

@@ -25,6 +25,7 @@ from sim.physics import scalar
 from sim.replay import Foresight, LeftOut, Protocol, Window, cut_windows, replay
 from sim.traces import load_trace
 from training.addremove.rules import bar, check_traffic, read_rules, settings_of
+from training.commandline import write_output
 from training.contestants import Sweep, contestant, generated_windows
 from training.errors import ConfigError
 from training.frontier import cost_at
@@ -101,9 +102,8 @@ def compare(args: argparse.Namespace) -> list[Family]:
     for left in left_out:
         console.print(f"left out: {left.name}: {left.reason}", markup=False)
     if args.markdown:
-        args.markdown.parent.mkdir(parents=True, exist_ok=True)
         command = shlex.join(this_command("discrete.py", args.argv))
-        args.markdown.write_text(markdown(families, command, len(windows), args.hours))
+        write_output(args.markdown, markdown(families, command, len(windows), args.hours))
         console.print(f"table: {args.markdown}")
     if args.plot:
         from training.addremove.picture import save_picture

@@ -20,12 +20,11 @@ from sim.envs.batch import AutoscaleBatch, AutoscaleConfig
 from sim.envs.rewards import TERM_ROWS
 from training.actions import TableHead, make_head
 from training.config import Preset
-from training.environment import environment_config
+from training.environment import environment_config, use_recordings
 from training.errors import ConfigError
 from training.qlearning.kernel import Buffers, Cut, Memory, Steps, learn, play
 from training.qlearning.states import PREFERENCE, States
 from training.qlearning.table import Table
-from training.recordings import RecordedShapes, Recordings
 
 FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.integer]
@@ -90,10 +89,7 @@ class Learner:
                 f"{config.horizon_steps}"
             )
         self.batch = TableBatch(config, preset.num_envs, seed)
-        recordings = Recordings.load(preset.traces, preset.trace_share)
-        if recordings is not None:
-            episodes = self.batch.episodes
-            episodes.traffic = RecordedShapes(recordings, episodes.traffic, seed)
+        use_recordings(preset, self.batch, seed)
         self.states = States(settings.state)
         self.table = Table.empty(self.states, self.head, settings.initial, settings.double)
         self.rounds = 0

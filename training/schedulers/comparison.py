@@ -19,6 +19,7 @@ from sim.scheduling import Workload
 from sim.scheduling.recordings import recording
 from sim.scheduling.workloads import SchedulingScenario, draw_episode
 from sim.traces import load_jobs
+from training.commandline import write_output
 from training.errors import ConfigError
 from training.runs import this_command
 from training.schedulers.contestants import Contestant, contestant
@@ -53,9 +54,9 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     report["command"] = shlex.join(this_command("scheduling.py", args.argv))
     console_tables(report, Console())
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_output(args.json, json.dumps(report, indent=1) + "\n")
     if args.markdown:
-        args.markdown.write_text(markdown(report))
+        write_output(args.markdown, markdown(report))
     if args.plots:
         from training.schedulers.pictures import plot_all
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
@@ -173,12 +172,3 @@ def with_servers(model: Any, servers: int) -> Any:
     )
     wide.load_state_dict(model.policy.state_dict())
     return SimpleNamespace(policy=wide)
-
-
-def best_choices(
-    policy: MaskableActorCriticPolicy, observations: np.ndarray, masks: np.ndarray
-) -> np.ndarray:
-    """The allowed choice of the highest score in each row, int `[N]`."""
-    with torch.no_grad():
-        scores = policy.mlp_extractor.policy_net(torch.from_numpy(observations)).numpy()
-    return np.asarray(np.where(masks, scores, -np.inf).argmax(axis=1))
