@@ -17,15 +17,12 @@ demo: $(VENV)/.twin ## the operator against a cluster twin: TRACE=file.csv DURAT
 	@scripts/system-packages prometheus:prometheus
 	$(BIN)/python -m sim.demo $(if $(TRACE),--trace $(TRACE)) $(if $(DURATION),--duration $(DURATION)) $(DEMO_ARGS)
 
-# tests/training has a process of its own: late in one that ran all others, ast.parse under torch.export
-# now and then fails with CPython 3.11's "AST constructor recursion depth mismatch"
 test: $(VENV)/.dev ## every test; ARGS=tests/core for some
 	@scripts/system-packages prometheus:prometheus chromium:chromium openssl:openssl
 ifdef ARGS
 	$(BIN)/pytest $(ARGS)
 else
-	$(BIN)/pytest --ignore tests/training
-	$(BIN)/pytest tests/training
+	scripts/test-lanes $(BIN)/pytest
 endif
 
 lint: $(VENV)/.dev ## ruff, mypy, import contracts, helm lint, shellcheck where it is installed
@@ -34,13 +31,15 @@ lint: $(VENV)/.dev ## ruff, mypy, import contracts, helm lint, shellcheck where 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/helm-lint charts
-	@if command -v shellcheck >/dev/null; then shellcheck scripts/system-packages manifests/kind/*.sh .ci/run; fi
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/system-packages scripts/test-lanes manifests/kind/*.sh .ci/run; fi
 
 bench: $(VENV)/.dev ## measured speeds, as ratios in one run
 	$(BIN)/python -m benchmarks
 
-chart: $(VENV)/.dev ## the CRD in charts/ made anew from the types, and the chart linted
+chart: $(VENV)/.dev ## the CRDs in charts/ and docs/api.md made anew from the types, and the chart linted
 	$(BIN)/rl-scaler crd > charts/crds/rlscalers.yaml
+	$(BIN)/rl-scaler crd rlscalerbudgets > charts/crds/rlscalerbudgets.yaml
+	$(BIN)/rl-scaler crd all --format markdown > docs/api.md
 	$(BIN)/python scripts/helm-lint charts
 
 train: $(VENV)/.dev ## trains the built-in policy again (training/configs/default.yaml)

@@ -1,12 +1,13 @@
 """What one operator process costs, and how late its decisions are, with 100, 1,000 and 10,000 RLScalers.
 
 The operator is the real one, in a process of its own, against the twin's Kubernetes API and a Prometheus that
-answers its queries (`benchmarks.operator_world`, a second process). Four phases: start; steady (constant
-load); wavering (every rate changes by some per cent each period); change (every rate jumps). Lags are of the
+answers its queries (`benchmarks.operator_world`, a second process). Phases: start (RLScalers that nobody has
+ever decided for); steady (constant load); wavering (every rate changes by some per cent each period); change
+(every rate jumps); restart (the operator is killed, and a new one takes over what is there). Lags are of the
 wall clock and therefore the machine's too; "CPU to decide" is the processor's time that the operator used
 from the start of a batch to its decisions, which is the delay on a core that nobody else uses.
 
-    python -m benchmarks.operator [--objects 100 1000 10000] [--periods 4] [--json FILE]
+    python -m benchmarks.operator [--objects 100 1000 10000] [--phases steady restart] [--json FILE]
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ from sim.twin.processes import free_port
 
 ROOT = Path(__file__).parents[1]
 PERIOD_S = 15.0
+OPERATOR_ENV = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+"""As in the image."""
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
-PHASES = ("steady", "wavering", "change")
+PHASES = ("steady", "wavering", "change", "restart")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,10 @@ class Bench:
     port: int
     operator: subprocess.Popen[bytes]
     rows: list[Row] = field(default_factory=list)
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "operator.log"
 
     def scrape(self) -> dict[str, float]:
         """The operator's own series that have no label `name`."""
@@ -211,19 +218,40 @@ def bench(objects: int, directory: Path, history_s: float, policy: str) -> Itera
         ready = directory / "world.json"
         until(ready.exists, "the world", directory / "world.log")
         prometheus = json.loads(ready.read_text())["prometheus"]
-        port, log = free_port(), directory / "operator.log"
-        command = ["-m", "controller", "operator", "--kubeconfig", str(directory / "kubeconfig")]
-        command += ["--prometheus-address", prometheus, "--http-address", f"127.0.0.1:{port}"]
-        command += ["--log-level", "warning", "--log-format", "text"]
-        with process(command, log, OMP_NUM_THREADS="1") as operator:
+        with operator_of(directory, prometheus) as (port, operator):
             made = Bench(objects, directory, prometheus, port, operator)
-            made.rows.append(started(made, log))
+            made.rows.append(started(made, "start"))
             yield made
 
 
-def started(made: Bench, log: Path) -> Row:
-    """From the process's start until it is ready, has decided once, and has decided for everybody."""
-    begun_s = time.monotonic()
+@contextlib.contextmanager
+def operator_of(directory: Path, prometheus: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """The port and the process of an operator for the world in `directory`."""
+    port = free_port()
+    command = ["-m", "controller", "operator", "--kubeconfig", str(directory / "kubeconfig")]
+    command += ["--prometheus-address", prometheus, "--http-address", f"127.0.0.1:{port}"]
+    command += ["--log-level", "warning", "--log-format", "text"]
+    with process(command, directory / "operator.log", **OPERATOR_ENV) as operator:
+        yield port, operator
+
+
+def restarted(made: Bench) -> Row:
+    """The same of an operator that takes over from one that was killed."""
+    made.operator.kill()
+    made.operator.wait()
+    with operator_of(made.directory, made.prometheus) as (port, operator):
+        made.port, made.operator = port, operator
+        row = started(made, "restart", made.world())
+        made.rows.append(row)
+        return row
+
+
+def started(made: Bench, phase: str, counts: dict[str, Any] | None = None) -> Row:
+    """From the process's start until it is ready, has decided once, and has decided for everybody.
+
+    counts: the world's so far.
+    """
+    begun_s, log = time.monotonic(), made.log
     ready_s = until(lambda: answers(made.port, "/readyz"), "readiness", log)
     cpu_ready_s, _ = usage(made.operator.pid)
     decided = "rlscaler_decision_delay_seconds_count"
@@ -233,7 +261,8 @@ def started(made: Bench, log: Path) -> Row:
     all_s = time.monotonic() - begun_s
     reading = made.read()
     note = f"ready {ready_s:.1f} s ({cpu_ready_s:.1f} s of CPU), first {first_s:.1f} s, all {all_s:.1f} s"
-    row = compared(made.objects, "start", Reading(begun_s, 0.0, 0.0, {}, {"api": {}, "queries": 0}), reading)
+    before = Reading(begun_s, 0.0, 0.0, {}, counts or {"api": {}, "queries": 0})
+    row = compared(made.objects, phase, before, reading)
     row.note = note
     return row
 
@@ -251,11 +280,12 @@ def run(
     factor: float,
     noise: float,
     policy: str,
+    phases: Sequence[str] = PHASES,
 ) -> list[Row]:
     """All phases for each number of objects, behind a progress bar."""
     rows: list[Row] = []
     columns = (TextColumn("{task.description:<32}"), BarColumn(), TimeElapsedColumn())
-    total = (settle + len(PHASES) * periods) * PERIOD_S
+    total = (settle + len(set(phases) - {"restart"}) * periods) * PERIOD_S
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for count in objects:
             task = progress.add_task(f"{count:,}: start", total=total)
@@ -268,8 +298,11 @@ def run(
                 made = stack.enter_context(bench(count, directory, history_s, policy))
                 progress.update(task, description=f"{count:,}: settling")
                 wait(settle * PERIOD_S, tick)
-                for phase in PHASES:
+                for phase in phases:
                     progress.update(task, description=f"{count:,}: {phase}")
+                    if phase == "restart":
+                        restarted(made)
+                        continue
                     changes = {"wavering": {"noise": noise}, "change": {"noise": 0.0, "factor": factor}}
                     if phase in changes:
                         made.world(**changes[phase])
@@ -308,13 +341,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--settle", type=int, default=12, help="sync periods before `steady` (default 12)")
     parser.add_argument("--history", type=float, default=3600.0, help="seconds that Prometheus remembers")
     parser.add_argument("--policy", choices=("RL", "HPA"), default="RL", help="of every RLScaler")
+    parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="after the start")
     parser.add_argument("--factor", type=float, default=1.5, help="of the load in the phase `change`")
     parser.add_argument("--noise", type=float, default=0.03, help="share, in the phase `wavering`")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args(argv)
     if min(args.objects) < 1 or args.periods < 1:
         parser.error("--objects and --periods must be 1 or more")
-    rows = run(args.objects, args.periods, args.settle, args.history, args.factor, args.noise, args.policy)
+    rows = run(
+        args.objects,
+        args.periods,
+        args.settle,
+        args.history,
+        args.factor,
+        args.noise,
+        args.policy,
+        args.phases,
+    )
     load = os.getloadavg()[0]
     print(
         f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, load {load:.1f}."

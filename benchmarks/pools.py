@@ -39,8 +39,9 @@ def play(policy: str, headroom: float, episodes: int, seed: int) -> tuple[FloatA
     """Violation shares and costs over the ideal of each episode, `[episodes]` each."""
     batch = PoolsBatch(config(), episodes, seed)
     batch.reset()
+    decide = BASELINES[policy]()
     for _ in range(STEPS):
-        result = batch.step(BASELINES[policy](batch.view(), headroom))
+        result = batch.step(decide(batch.view(), headroom))
     summaries = result.episodes
     return tuple(np.array([each[name] for each in summaries]) for name in ("violation", "cost"))  # type: ignore[return-value]
 

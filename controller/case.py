@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from controller.actuation.apply import Routed, Scaled, pool_steps
 from controller.actuation.target import Target
 from controller.api.convert import backend_service
+from controller.budgets.share import Share
 from controller.core import Decision, Outcome, Pool
 from controller.metrics import SignalReading, load_reading
 from controller.metrics.source import ReadingRound
 from controller.registry import Entry
+from controller.standing import start_up_shown
 from controller.status import Facts, PoolFacts
 from controller.trouble import Trouble
 from controller.work import Work
@@ -38,9 +40,12 @@ class Case:
     readings: Mapping[str, SignalReading] = field(default_factory=dict)
     trouble: Trouble | None = None
     decision: Decision | None = None
+    budget: Share | None = None
     scaled: Scaled | None = None
     routed: Routed | None = None
     round: ReadingRound | None = None
+    start_up_s: float = math.nan
+    """What was learned of it, NaN for nothing."""
     error: str = ""
     retry_after_s: float = 0.0
 
@@ -95,9 +100,11 @@ def _pool_facts(case: Case) -> tuple[PoolFacts, ...]:
 def _weights_message(routed: Routed | None) -> str:
     if routed is None or routed.trouble is not None:
         return ""
+    if routed.restored:
+        return "the weights of before are back while it is paused"
     if not routed.weights:
         return "no pool has a ready replica; weights are left as they are"
-    return "weights follow the ready replicas of the pools"
+    return routed.note or "weights follow the ready replicas of the pools"
 
 
 def _metrics_trouble(case: Case) -> Trouble | None:
@@ -151,6 +158,9 @@ def facts_of(case: Case) -> Facts:
     return Facts(
         generation=entry.generation,
         mode=entry.mode,
+        namespace=entry.namespace,
+        name=entry.name,
+        uid=entry.uid,
         target=entry.label,
         paused_by_annotation=entry.paused_by_annotation,
         spec_trouble=entry.trouble,
@@ -158,14 +168,20 @@ def facts_of(case: Case) -> Facts:
         metrics_trouble=_metrics_trouble(case),
         metrics_note=_metrics_note(case.readings),
         policy_trouble=work.chosen.trouble if work else None,
+        policy_note=work.chosen.note if work else None,
+        canary=work.canary.published if work and work.canary else None,
         route_trouble=routed.trouble if routed else None,
         has_routes=bool(entry.spec and entry.spec.routes),
         policy=work.chosen.facts if work else None,
         decision=decision,
+        budget=case.budget,
         observed=observed(case),
+        readings=case.readings,
         current_replicas=sum(target.replicas for target in targets) if targets else None,
         desired_replicas=decision.desired_replicas if decision else None,
         scaled=bool(case.scaled and case.scaled.changed),
         weights_message=_weights_message(routed),
         pools=_pool_facts(case),
+        outside=entry.outside.hold,
+        start_up_seconds=start_up_shown(entry, case.start_up_s),
     )

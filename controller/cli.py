@@ -8,6 +8,7 @@ them: its own subcommands work without, and a part that is not installed says so
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, distributions, entry_points
@@ -17,7 +18,9 @@ from controller import __version__
 from controller.errors import RlScalerError
 
 PLUGINS = "rl_scaler.commands"
-OWN_COMMANDS = ("operator", "crd", "version")
+OWN_COMMANDS = ("operator", "explain", "crd", "version")
+SERVER_VARIABLE = "RLSCALER_SERVER"
+DEFAULT_SERVER = "http://127.0.0.1:8080"
 
 
 def parser(plugins: bool = True) -> argparse.ArgumentParser:
@@ -33,7 +36,18 @@ def parser(plugins: bool = True) -> argparse.ArgumentParser:
     )
     add_flags(operator)
     operator.set_defaults(run=_operator)
-    crd = commands.add_parser("crd", help="print the CustomResourceDefinition as YAML")
+    _add_explain(commands)
+    crd = commands.add_parser("crd", help="print the CustomResourceDefinitions")
+    crd.add_argument(
+        "plural",
+        nargs="?",
+        default="rlscalers",
+        choices=("rlscalers", "rlscalerbudgets", "all"),
+        help="which one (default: rlscalers)",
+    )
+    crd.add_argument(
+        "--format", default="yaml", choices=("yaml", "markdown"), help="YAML, or a reference of every field"
+    )
     crd.set_defaults(run=_crd)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
@@ -41,6 +55,35 @@ def parser(plugins: bool = True) -> argparse.ArgumentParser:
         for entry in found_plugins():
             _add_plugin(commands, entry)
     return top
+
+
+def _add_explain(commands: Any) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="tell the last decision about an RLScaler, and why",
+        description="Prints the last decision about an RLScaler: what was seen, what the policy asked for "
+        "and why, what the HPA would have done, what the guard changed, and what would change it.",
+    )
+    explain.add_argument("name", metavar="NAME", help="name of the RLScaler")
+    explain.add_argument(
+        "-n",
+        "--namespace",
+        default="",
+        help="its namespace; default: that of the kubeconfig's current context, else `default`",
+    )
+    explain.add_argument(
+        "--server",
+        default=os.environ.get(SERVER_VARIABLE, DEFAULT_SERVER),
+        help=f"the operator's address; default: ${SERVER_VARIABLE}, else {DEFAULT_SERVER}, which is where "
+        "`kubectl port-forward deploy/rl-scaler 8080` puts it",
+    )
+    explain.add_argument(
+        "--kubeconfig", default="", help="a kubeconfig; default: $KUBECONFIG, else ~/.kube/config"
+    )
+    explain.add_argument(
+        "-o", "--output", choices=("text", "json"), default="text", help="what to print; default: text"
+    )
+    explain.set_defaults(run=_explain)
 
 
 def found_plugins() -> list[EntryPoint]:
@@ -93,10 +136,22 @@ def _operator(args: argparse.Namespace) -> int:
     return run(Settings.load(vars(args)))
 
 
-def _crd(args: argparse.Namespace) -> int:
-    from controller.api.crd import crd_yaml
+def _explain(args: argparse.Namespace) -> int:
+    from controller.explain.command import run
 
-    sys.stdout.write(crd_yaml())
+    return run(args)
+
+
+def _crd(args: argparse.Namespace) -> int:
+    from controller.api.crd import DEFINITIONS, crd_yaml
+
+    chosen = list(DEFINITIONS.values()) if args.plural == "all" else [DEFINITIONS[args.plural]]
+    if args.format == "markdown":
+        from controller.api.reference import reference_markdown
+
+        sys.stdout.write(reference_markdown(chosen))
+        return 0
+    sys.stdout.write("---\n".join(crd_yaml(one) for one in chosen))
     return 0
 
 

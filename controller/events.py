@@ -14,6 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
+from controller import logs
 from controller.clock import rfc3339
 from controller.errors import KubernetesError, NotFound
 from controller.kube import EVENTS, Json, Kube
@@ -89,7 +90,8 @@ class EventRecorder:
         try:
             await self._write(about, kind, reason, message, now_s)
         except KubernetesError as error:
-            logger.warning("event %s for %s/%s not written: %s", reason, about.namespace, about.name, error)
+            words = (reason, about.namespace, about.name, error)
+            logger.warning("event %s for %s/%s not written: %s", *words, extra=logs.about(about))
 
     async def _write(self, about: Involved, kind: str, reason: str, message: str, now_s: float) -> None:
         key = (about.uid, reason, message)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.api.constants import Reason
+from controller.api.convert import backend_service
 from controller.api.types import Prometheus, RLScalerSpec
 from controller.errors import Forbidden, KubernetesError, MetricsError, NotFound
 from controller.kube import SECRETS, Kube
@@ -155,6 +157,26 @@ class Feeds:
             raise FeedError(
                 Reason.PROMETHEUS_SECRET_INVALID, f"Secret {namespace}/{name} holds no text: {error}"
             ) from error
+
+
+_PLACE = re.compile(r"\{\{\s*(service|workload)\s*\}\}")
+
+
+def pool_queries(entry: Entry, time_scale: float) -> list[QuerySet]:
+    """The same signals for each pool alone, in the order of spec.backends. Raises MetricsError.
+
+    Queries of the spec count where they name `{{service}}` or `{{workload}}`; others are about all pools.
+    """
+    assert entry.spec is not None
+    whole = _context(entry, time_scale)
+    own = {name: text for name, text in _overrides(entry.spec).items() if _PLACE.search(text) or not text}
+    found = []
+    for backend in entry.spec.backends or ():
+        service = backend.metrics_service or backend_service(backend)
+        name = backend.scale_target_ref.name
+        one = replace(whole, workload=name, service=service, other_workloads=())
+        found.append(render_queries(entry.spec.metrics.preset, own, one))
+    return found
 
 
 def _key(data: Mapping[str, str], key: str, secret: str) -> str:

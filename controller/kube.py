@@ -9,7 +9,6 @@ are watched here, as thousands of them are read for a few numbers each.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import socket
@@ -21,6 +20,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import orjson
 import yaml
 
 from controller import __version__
@@ -41,6 +41,7 @@ JsonPatch = Sequence[Mapping[str, Any]]
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
+METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;q=0.5"
 SERVICE_ACCOUNT_TOKEN: Final = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 DISCOVERY_TTL_S: Final = 600.0
 DISCOVERY_MISS_TTL_S: Final = 10.0
@@ -75,6 +76,7 @@ class Resource:
 
 RLSCALERS: Final = Resource("rlscaler.dev/v1alpha1", "RLScaler", "rlscalers", True, False)
 HPAS: Final = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True, False)
+RLSCALER_BUDGETS: Final = Resource("rlscaler.dev/v1alpha1", "RLScalerBudget", "rlscalerbudgets", True, False)
 EVENTS: Final = Resource("v1", "Event", "events", True, False)
 SECRETS: Final = Resource("v1", "Secret", "secrets", True, False)
 CONFIG_MAPS: Final = Resource("v1", "ConfigMap", "configmaps", True, False)
@@ -120,6 +122,11 @@ class Kube:
     async def get(self, resource: Resource, namespace: str, name: str, subresource: str = "") -> Json:
         return await self.request("GET", resource.path(namespace, name, subresource))
 
+    async def version(self, resource: Resource, namespace: str, name: str) -> str:
+        """The object's resourceVersion, read without the rest of it where the server can do so."""
+        found = await self.request("GET", resource.path(namespace, name), accept=METADATA_ONLY)
+        return str((found.get("metadata") or {}).get("resourceVersion") or "")
+
     async def list_all(
         self, resource: Resource, namespace: str | None = None, labels: str = ""
     ) -> list[Json]:
@@ -161,7 +168,7 @@ class Kube:
                 if response.status >= 300:
                     raise _error("GET", path, response.status, response.headers, await response.read())
                 async for line in response.response.content:
-                    event = json.loads(line)
+                    event = orjson.loads(line)
                     if event["type"] == "ERROR":
                         code = int(event["object"].get("code") or 0)
                         raise kubernetes_error(code, str(event["object"].get("message")))
@@ -223,21 +230,24 @@ class Kube:
         body: Any = None,
         content_type: str = "application/json",
         fenced: bool = True,
+        accept: str = "application/json",
     ) -> Json:
         """One request, with the waits that the server asks for. Raises NotLeading for a fenced write."""
         patience_s = self._timeout_s
         for _ in range(MAX_ATTEMPTS - 1):
             try:
-                return await self._once(method, path, body, content_type, fenced)
+                return await self._once(method, path, body, content_type, fenced, accept)
             except KubernetesError as error:
                 if not 0 < error.retry_after_s <= patience_s:
                     raise
                 patience_s -= error.retry_after_s
                 await asyncio.sleep(error.retry_after_s)
-        return await self._once(method, path, body, content_type, fenced)
+        return await self._once(method, path, body, content_type, fenced, accept)
 
-    async def _once(self, method: str, path: str, body: Any, content_type: str, fenced: bool) -> Json:
-        url, headers = await self._prepared(method, path, content_type)
+    async def _once(
+        self, method: str, path: str, body: Any, content_type: str, fenced: bool, accept: str
+    ) -> Json:
+        url, headers = await self._prepared(method, path, content_type, accept)
         async with self._slots:
             try:
                 limits = self._limits(fenced and method != "GET")
@@ -251,14 +261,16 @@ class Kube:
                 ) from error
         if response.status >= 300:
             raise _error(method, path, response.status, response.headers, data)
-        parsed = json.loads(data) if data else {}
+        parsed = orjson.loads(data) if data else {}
         return parsed if isinstance(parsed, dict) else {}
 
-    async def _prepared(self, method: str, path: str, content_type: str) -> tuple[str, dict[str, str]]:
+    async def _prepared(
+        self, method: str, path: str, content_type: str, accept: str = "application/json"
+    ) -> tuple[str, dict[str, str]]:
         _, url, headers, _, _ = await self._api.param_serialize(
             method,
             path,
-            header_params={"Accept": "application/json", "Content-Type": content_type},
+            header_params={"Accept": accept, "Content-Type": content_type},
             auth_settings=["BearerToken"],
         )
         return url, headers
@@ -317,7 +329,7 @@ def _kinds(api_version: str, listed: list[Json]) -> dict[str, Resource]:
 
 def _error(method: str, path: str, status: int, headers: Mapping[str, str], data: bytes) -> KubernetesError:
     try:
-        message = str(json.loads(data).get("message") or "")
+        message = str(orjson.loads(data).get("message") or "")
     except (ValueError, AttributeError):
         message = data[:200].decode("utf-8", "replace")
     error = kubernetes_error(status, message or f"{method} {path.partition('?')[0]}: HTTP {status}")

@@ -1,4 +1,7 @@
-"""Log lines as JSON objects or text; fields given as `extra=` become keys of their own."""
+"""Log lines as JSON objects or text; fields given as `extra=` become keys of their own.
+
+A line about an RLScaler is logged with `extra=about(entry)` and carries its namespace, name and uid.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,39 @@ import json
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_ABOUT = "rlscaler"
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", _ABOUT}
 _NOISY = {
     "kopf": logging.WARNING,
     "kubernetes": logging.WARNING,
     "uvicorn": logging.WARNING,
     "asyncio": logging.WARNING,
 }
+
+
+class Named(Protocol):
+    """What a line can be about."""
+
+    @property
+    def namespace(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def uid(self) -> str: ...
+
+
+def about(item: Named) -> dict[str, Any]:
+    """`extra=` for a line about an RLScaler; a LogRecord has a `name` of its own, hence the detour."""
+    return naming(item.namespace, item.name, item.uid)
+
+
+def naming(namespace: str, name: str, uid: str = "") -> dict[str, Any]:
+    """The same from names; an RLScaler that is gone may be known by nothing else."""
+    return {_ABOUT: {"namespace": namespace, "name": name} | ({"uid": uid} if uid else {})}
 
 
 class JsonFormatter(logging.Formatter):
@@ -27,6 +54,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line |= getattr(record, _ABOUT, {})
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD and key[0] != "_"}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -28,7 +28,7 @@ LONGEST_SLEEP_REAL_S = 1.0
 LATE_REAL_S = 0.5
 STUCK_REAL_S = 30.0
 AFTER_ERROR_REAL_S = 1.0
-TOGETHER_REAL_S = 0.02
+TOGETHER_REAL_S = 0.2
 """Late ones that come within this time of each other are decided in one batch."""
 
 

@@ -52,6 +52,8 @@ def news(
     """Events for one turn, in the order of importance."""
     found = [*_of_scaling(decision, scaled), *_of_routes(before, after, routed)]
     found += _of_trouble(before, after)
+    found += _of_budget(before.get("budget") or {}, after.get("budget") or {})
+    found += _of_policy(before, after)
     for kind, rule in _RULES.items():
         found += _of_rule(rule, _condition(before, kind), _condition(after, kind))
     return found
@@ -79,10 +81,56 @@ def _of_trouble(before: Status, after: Status) -> list[News]:
     if new.get("status") == "False" and _differs(old, new):
         reason = _TARGET_NEWS.get(new["reason"], EventReason.FAILED_RESCALE)
         found.append(News("Warning", reason, new["message"]))
+    if new.get("reason") == Reason.OUTSIDE_CHANGE and _held(before) != _held(after):
+        found.append(News("Warning", EventReason.OUTSIDE_CHANGE, new["message"]))
     old, new = _condition(before, ConditionType.READY), _condition(after, ConditionType.READY)
     if new.get("reason") == Reason.INVALID_SPEC and _differs(old, new):
         found.append(News("Warning", EventReason.INVALID_SPEC, new["message"]))
     return found
+
+
+def _of_policy(before: Status, after: Status) -> list[News]:
+    """News of another digest in charge, of a version that could not be taken up, and of the canary."""
+    old, new = before.get("policy") or {}, after.get("policy") or {}
+    found = _of_canary(old.get("canary") or {}, new)
+    if not found and old.get("digest") and new.get("digest") and old["digest"] != new["digest"]:
+        message = f"{new['name']}, {new['digest']}, decides instead of {old['digest']}"
+        found.append(News("Normal", EventReason.POLICY_LOADED, message))
+    was, now = _condition(before, ConditionType.POLICY_READY), _condition(after, ConditionType.POLICY_READY)
+    if now.get("reason") == Reason.RELOAD_FAILED and _differs(was, now):
+        found.append(News("Warning", EventReason.POLICY_RELOAD_FAILED, now["message"]))
+    return found
+
+
+_PHASES: dict[str, tuple[Literal["Normal", "Warning"], EventReason]] = {
+    "Shadow": ("Normal", EventReason.CANARY_STARTED),
+    "Promoted": ("Normal", EventReason.CANARY_PROMOTED),
+    "RolledBack": ("Warning", EventReason.CANARY_ROLLED_BACK),
+    "Unavailable": ("Warning", EventReason.CANARY_UNAVAILABLE),
+}
+
+
+def _of_canary(old: Status, policy: Status) -> list[News]:
+    """News of each phase of each canary, once; none where the spec now names it as its policy."""
+    new = policy.get("canary") or {}
+    if not new:
+        if not old or old.get("digest") == policy.get("digest"):
+            return []
+        return [News("Normal", EventReason.CANARY_ENDED, f"{old.get('name', 'it')} is no canary any more")]
+    if (old.get("phase"), old.get("digest")) == (new["phase"], new.get("digest")):
+        return []
+    kind, reason = _PHASES[new["phase"]]
+    named = ", ".join(filter(None, (new.get("name"), new.get("digest"))))
+    return [News(kind, reason, ": ".join(filter(None, (named, new.get("message")))))]
+
+
+def _of_budget(old: Status, new: Status) -> list[News]:
+    """News when a budget begins to refuse replicas, and when it no longer does."""
+    if ("cap" in old) == ("cap" in new):
+        return []
+    if "cap" in new:
+        return [News("Warning", EventReason.BUDGET_EXHAUSTED, new["message"])]
+    return [News("Normal", EventReason.BUDGET_RELIEVED, "no budget refuses it replicas any more")]
 
 
 def _of_rule(rule: _Rule, old: Status, new: Status) -> list[News]:
@@ -96,6 +144,10 @@ def _of_rule(rule: _Rule, old: Status, new: Status) -> list[News]:
         return []
     reason = rule.on_true if status == "True" else rule.on_false
     return [News("Warning" if status == rule.bad else "Normal", reason, new["message"])]
+
+
+def _held(status: Status) -> Status | None:
+    return status.get("outsideChange")
 
 
 def _differs(old: Status, new: Status) -> bool:

@@ -20,8 +20,10 @@ from controller.api.constants import Reason
 from controller.case import Case
 from controller.core import Outcome
 from controller.errors import KubernetesError
+from controller.logs import about
 from controller.metrics import MetricsSource, SignalReading, load_reading
 from controller.metrics.source import ReadingRound
+from controller.outside import Outsiders
 from controller.registry import Entry
 from controller.telemetry import Telemetry
 from controller.trouble import Trouble
@@ -45,8 +47,11 @@ class Party:
 class Observer:
     """Fills in what cases observe; an RLScaler's failure stays its own."""
 
-    def __init__(self, preparer: Preparer, scaler: Scaler, telemetry: Telemetry) -> None:
+    def __init__(
+        self, preparer: Preparer, scaler: Scaler, outsiders: Outsiders, telemetry: Telemetry
+    ) -> None:
         self._preparer, self._scaler, self._telemetry = preparer, scaler, telemetry
+        self._outsiders = outsiders
 
     def prepared(self, case: Case) -> bool:
         """Whether the case can be observed without being prepared first."""
@@ -118,10 +123,13 @@ class Observer:
         targets = [self._scaler.known(ref) for ref in case.entry.targets]
         if readings is None or None in targets:
             return False
+        known = tuple(target for target in targets if target is not None)
+        if self._outsiders.suspects(case.entry, known):
+            return False
         if not work.backfilled and load_reading(readings).outcome is Outcome.OK:
             self._preparer.ask_history(case.entry, work)
         case.readings = readings
-        case.targets = tuple(target for target in targets if target is not None)
+        case.targets = known
         outcomes.update((signal, reading.outcome) for signal, reading in readings.items())
         return True
 
@@ -159,8 +167,10 @@ class Observer:
 
     async def _read_targets(self, entry: Entry) -> tuple[Target, ...]:
         if len(entry.targets) == 1:
-            return (await self._scaler.read(entry.targets[0]),)
-        return tuple(await asyncio.gather(*(self._scaler.read(ref) for ref in entry.targets)))
+            found: tuple[Target, ...] = (await self._scaler.read(entry.targets[0]),)
+        else:
+            found = tuple(await asyncio.gather(*(self._scaler.read(ref) for ref in entry.targets)))
+        return await self._outsiders.look(entry, found) if self._outsiders.suspects(entry, found) else found
 
     async def _read_signals(self, case: Case, work: Work) -> dict[str, SignalReading]:
         if work.feed is None:
@@ -177,7 +187,9 @@ class Observer:
     def unexpected(self, case: Case, error: Exception) -> None:
         """A bug of ours: said in the object's status and in the log, and survived."""
         entry = case.entry
-        logger.error("%s/%s: unexpected error", entry.namespace, entry.name, exc_info=error)
+        logger.error(
+            "%s/%s: unexpected error", entry.namespace, entry.name, exc_info=error, extra=about(entry)
+        )
         self._telemetry.tick_errors.inc()
         case.trouble = Trouble(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
         case.error = "internal"

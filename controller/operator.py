@@ -11,7 +11,8 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
+from itertools import islice
 from typing import Any, cast
 
 import kopf
@@ -19,21 +20,28 @@ import kopf
 from controller import __version__, logs
 from controller.actuation.apply import Actuator
 from controller.actuation.targets import TargetWatches
+from controller.api.budget import PLURAL as BUDGETS
 from controller.api.constants import GROUP, PLURAL, VERSION
 from controller.backfill import Backfiller
+from controller.budgets.service import Budgets
 from controller.clock import Clock
 from controller.core import Engine
+from controller.decisions import DecisionRecord, Filter
 from controller.errors import Forbidden, KubernetesError, NotFound
 from controller.events import EventRecorder
+from controller.explain.source import from_operator
 from controller.feeds import Feeds
-from controller.kube import HPAS, RLSCALERS, Json, Kube
+from controller.garbage import set_aside
+from controller.kube import RLSCALERS, Json, Kube, Resource
 from controller.leader import Leadership
 from controller.loop import ControlLoop
 from controller.policybook import PolicyBook
 from controller.registry import Entry, Registry
+from controller.rivals import RIVALS
 from controller.selector import parse_selector
 from controller.server import HttpServer, create_app
 from controller.settings import Settings
+from controller.stateless import NoDiffBase, NoProgress
 from controller.telemetry import Telemetry
 from controller.turn import Reconciler
 from controller.work import Preparer
@@ -50,28 +58,34 @@ class Operator:
         self.settings = settings
         self.kube = kube
         self.clock = Clock(settings.time_scale)
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry(self.clock.now)
         self.registry = Registry()
         self._feeds = Feeds(kube, settings)
         self._watches = TargetWatches(kube, settings.namespaces, settings.watch_targets_from)
         engine = Engine()
         self._backfiller = Backfiller(engine, self.clock)
+        self._book = PolicyBook(kube, settings)
         self._preparer = Preparer(
             engine,
-            PolicyBook(kube, settings),
+            self._book,
             self._feeds,
             self.clock,
             settings.resync_seconds,
             self._backfiller,
         )
+        actuator, recorder = Actuator(kube, self._watches, self.clock.now), EventRecorder(kube)
+        self.budgets = Budgets(
+            kube, self.registry, engine, actuator.scaler, recorder, self.telemetry, self.clock
+        )
         self._reconciler = Reconciler(
             kube,
             self._preparer,
-            Actuator(kube, self._watches),
+            actuator,
             self.registry.conflict,
-            EventRecorder(kube),
+            recorder,
             self.telemetry,
             self.clock,
+            self.budgets.sharing,
         )
         self.loop = ControlLoop(self.registry, self._reconciler, self.telemetry, self.clock)
         self._serves = parse_selector(settings.shard)
@@ -79,9 +93,10 @@ class Operator:
         self.lost = False
         self._server = HttpServer(create_app(self), settings.http_address)
         self._tasks: list[asyncio.Task[None]] = []
+        self._errands: set[asyncio.Task[None]] = set()
         self._listed = False
         self._leads = False
-        self.sees_hpas = True
+        self.seen_rivals: dict[Resource, bool] = {}
 
     async def start(self) -> None:
         """Serve HTTP, list what there is, and let the loop turn."""
@@ -90,22 +105,28 @@ class Operator:
             self.kube.fence_s = self.leadership.remaining_s
             await self.leadership.acquire(self._lose)
         self._leads = True
+        self.telemetry.leader.set(1)
         await self._first_list()
         self._tasks = [
             asyncio.create_task(self.loop.run(), name="control loop"),
             asyncio.create_task(self._relist_forever(), name="lists"),
+            asyncio.create_task(self._book.sources.watch(), name="policy sources"),
+            asyncio.create_task(self.budgets.run(), name="budgets"),
+            asyncio.create_task(set_aside(), name="garbage"),
         ]
+        self._spawn(self._reconciler.restorer.sweep(self.settings.route_kinds, self.settings.namespaces))
         logger.info("started", extra={"version": __version__, "rlscalers": len(self.registry)})
 
     async def stop(self) -> None:
         """End the loop and free connections; replicas stay as they are."""
-        for task in self._tasks:
+        for task in [*self._tasks, *self._errands]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.loop.stop()
         await self._server.stop()
         self._watches.close()
         self._backfiller.close()
+        self._book.close()
         self._feeds.close()
         if self.leadership is not None:
             await self.leadership.release()
@@ -114,6 +135,7 @@ class Operator:
     def _lose(self) -> None:
         """Another leads: end as on SIGTERM. (kopf's own stop flag would delay every end by five seconds.)"""
         self.lost = True
+        self.telemetry.leader.set(0)
         signal.raise_signal(signal.SIGTERM)
 
     # What the watches and lists say
@@ -124,6 +146,7 @@ class Operator:
             self.gone(body["metadata"]["uid"])
             return
         change = self.registry.apply(body)
+        self.budgets.note(change.entry)
         if change.added or change.changed:
             self.loop.hasten(change.entry)
         self.telemetry.managed.set(len(self.registry))
@@ -136,9 +159,19 @@ class Operator:
 
     def _dropped(self, entry: Entry) -> None:
         self.loop.drop(entry)
+        self.budgets.drop(entry)
+        self._spawn(self._reconciler.restorer.gone(entry))
         self._preparer.drop(entry)
         self.telemetry.forget(entry.namespace, entry.name)
+        self._reconciler.log.forget(entry.namespace, entry.name)
+        self._reconciler.pool_weigher.forget(entry.uid)
         self.telemetry.managed.set(len(self.registry))
+
+    def _spawn(self, errand: Coroutine[Any, Any, None]) -> None:
+        """Something that nobody waits for."""
+        task = asyncio.create_task(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
 
     # Lists
 
@@ -147,7 +180,10 @@ class Operator:
         while not self._listed:
             try:
                 await self._list(first=True)
+                await self._watches.begin(ref for entry in self.registry for ref in entry.targets)
                 self._listed = True
+                for entry in islice(self.registry, 1):
+                    self.loop.hasten(entry)  # shows at once whether turns can be taken
             except NotFound:
                 logger.warning(
                     "the API server serves no RLScalers yet; is the CustomResourceDefinition installed?"
@@ -171,7 +207,9 @@ class Operator:
                 self.telemetry.tick_errors.inc()
 
     async def _list(self, first: bool) -> None:
-        self.registry.retain_hpas(await self._hpas())
+        for kind in RIVALS:
+            self.registry.rivals.retain(kind, await self._rivals(kind))
+        await self.budgets.list(self.settings.namespaces or (None,))
         for namespace in self.settings.namespaces or (None,):
             known = {entry.uid for entry in self.registry}
             listed: set[str] = set()
@@ -179,6 +217,7 @@ class Operator:
                 for body in page.get("items") or []:
                     listed.add(body["metadata"]["uid"])
                     change = self.registry.apply(body)
+                    self.budgets.note(change.entry)
                     if first:
                         self.loop.expect(change.entry)
                     elif change.added or change.changed:
@@ -189,13 +228,17 @@ class Operator:
                 self._dropped(entry)
         self.telemetry.managed.set(len(self.registry))
 
-    async def _hpas(self) -> Iterable[Json]:
+    async def _rivals(self, kind: Resource) -> Iterable[Json]:
+        """Other autoscalers of a kind; none where they cannot be listed, which is said once."""
         try:
-            lists = [await self.kube.list_all(HPAS, ns) for ns in self.settings.namespaces or (None,)]
+            lists = [await self.kube.list_all(kind, ns) for ns in self.settings.namespaces or (None,)]
         except (Forbidden, NotFound) as error:
-            logger.warning("HorizontalPodAutoscalers cannot be listed, so conflicts stay unseen: %s", error)
-            self.sees_hpas = False
+            if self.seen_rivals.get(kind, True):
+                level = logging.WARNING if isinstance(error, Forbidden) else logging.INFO
+                logger.log(level, "%ss cannot be listed, so conflicts stay unseen: %s", kind.kind, error)
+            self.seen_rivals[kind] = False
             return []
+        self.seen_rivals[kind] = True
         return [body for bodies in lists for body in bodies]
 
     # What the HTTP server asks
@@ -212,8 +255,14 @@ class Operator:
             return "no turn has been taken yet"
         return None
 
-    def decisions(self) -> Iterable[dict[str, Any]]:
-        return list(self._reconciler.recent)
+    def decisions(self, wanted: Filter) -> list[DecisionRecord]:
+        return self._reconciler.log.find(wanted, wanted.limit)
+
+    def explain(self, namespace: str, name: str) -> Json | None:
+        entry = self.registry.named(namespace, name)
+        if entry is None:
+            return None
+        return from_operator(entry, self._reconciler.log, self._preparer.engine, self.clock)
 
     def exposition(self) -> bytes:
         return self.telemetry.render()
@@ -231,8 +280,10 @@ def handlers(operator: Operator) -> kopf.OperatorRegistry:
         except asyncio.CancelledError:  # SIGTERM while the API server is still awaited
             await operator.stop()
             raise
-        if operator.sees_hpas:
-            kopf.on.event("autoscaling", "v2", "horizontalpodautoscalers", registry=registry)(hpa)
+        for kind in (kind for kind in RIVALS if operator.seen_rivals[kind]):
+            watch_rivals(kind)
+        if operator.budgets.served:
+            kopf.on.event(GROUP, VERSION, BUDGETS, registry=registry)(budget)
 
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:
@@ -247,13 +298,27 @@ def handlers(operator: Operator) -> kopf.OperatorRegistry:
         if type == "DELETED":
             operator.gone(body["metadata"]["uid"])
         else:
-            operator.seen(_plain(body))
+            metadata = _plain(body["metadata"])
+            if operator.registry.knows(metadata):  # mostly our own status, written just now
+                operator.seen({"metadata": metadata, "status": _plain(body.get("status") or {})})
+            else:
+                operator.seen(_plain(body))
 
-    async def hpa(type: str | None, body: Mapping[str, Any], **_: Any) -> None:
+    async def budget(type: str | None, body: Mapping[str, Any], **_: Any) -> None:
         if type == "DELETED":
-            operator.registry.forget_hpa(body["metadata"]["uid"])
+            operator.budgets.gone(body["metadata"]["uid"])
         else:
-            operator.registry.apply_hpa(_plain(body))
+            operator.budgets.seen(_plain(body))
+
+    def watch_rivals(kind: Resource) -> None:
+        group, version = kind.group_version.split("/")
+
+        @kopf.on.event(group, version, kind.plural, registry=registry)
+        async def rival(type: str | None, body: Mapping[str, Any], **_: Any) -> None:
+            if type == "DELETED":
+                operator.registry.rivals.forget(kind, body["metadata"]["uid"])
+            else:
+                operator.registry.rivals.apply(kind, _plain(body))
 
     return registry
 
@@ -268,6 +333,8 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.queueing.exit_timeout = 1.0
     settings.queueing.idle_timeout = 1.0
     settings.process.ultimate_exiting_timeout = 20.0
+    settings.persistence.diffbase_storage = NoDiffBase()
+    settings.persistence.progress_storage = NoProgress()
 
 
 async def _connection(configuration: Any, trust_env: bool) -> kopf.ConnectionInfo:

@@ -1,5 +1,8 @@
-"""The policy of each RLScaler: a formula, or an artifact, read anew whenever its RLScaler is prepared
-anew.
+"""The policy of each RLScaler: a formula, or an artifact, read anew whenever its RLScaler is prepared anew.
+
+An artifact that can no longer be used does not take the policy away that was loaded from the same place
+before: that one goes on deciding, and the RLScaler says so. Only an RLScaler that has none yet, or whose spec
+names another artifact, gets a stand-in that leaves the decision to spec.fallback.
 """
 
 from __future__ import annotations
@@ -9,16 +12,32 @@ import base64
 import binascii
 import time
 import weakref
+from collections.abc import Hashable
 from dataclasses import dataclass
 
+from controller.api.artifact import Artifact, ConfigMapArtifact
+from controller.api.constants import Reason
 from controller.api.formula import Formula, to_formula
-from controller.api.types import Artifact, ConfigMapArtifact
 from controller.core import ForecastPolicy, FormulaPolicy, HpaPolicy, Policy, UnavailablePolicy
+from controller.downloads import Downloads
 from controller.errors import KubernetesError, NotFound
 from controller.kube import CONFIG_MAPS, Kube
-from controller.policies import ArtifactError, ArtifactInvalid, ArtifactNotFound, load_policy
+from controller.policies import (
+    ArtifactDownloading,
+    ArtifactError,
+    ArtifactInvalid,
+    ArtifactNotFound,
+    DiskCache,
+    OnnxPolicy,
+    Rules,
+    artifact_bytes,
+    limit_memory,
+    loaded_policy,
+    policy_from_bytes,
+)
 from controller.registry import Entry
 from controller.settings import Settings
+from controller.sources import ABSENT, Source, Sources, file_version
 from controller.status import PolicyFacts
 from controller.trouble import Trouble
 
@@ -27,15 +46,36 @@ SHARED_REAL_S = 2.0
 
 @dataclass(frozen=True)
 class Chosen:
-    """The policy that decides, and why it is only a stand-in if it is."""
+    """A policy, and where it comes from.
+
+    trouble: why it is only a stand-in. note: what its users should know although it decides. reference: what
+    it was asked for by. source, serial: what it was loaded from, and which version of it.
+    """
 
     policy: Policy
     trouble: Trouble | None = None
+    note: Trouble | None = None
+    reference: Hashable = None
+    source: Source | None = None
+    serial: int = 0
 
     @property
     def facts(self) -> PolicyFacts:
         p = self.policy
         return PolicyFacts(p.type, p.name, p.digest, p.schema)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether its ConfigMap or file is still what was read."""
+        return self.source is None or self.source.serial == self.serial
+
+    @property
+    def awaited(self) -> bool:
+        """Whether it, or what is to follow it, is on its way."""
+        return any(
+            told is not None and told.reason == Reason.ARTIFACT_DOWNLOADING
+            for told in (self.trouble, self.note)
+        )
 
 
 class PolicyBook:
@@ -52,52 +92,123 @@ class PolicyBook:
         self._formulas: weakref.WeakValueDictionary[FormulaPolicy, FormulaPolicy] = (
             weakref.WeakValueDictionary()
         )
-        self._loads: dict[tuple[str, str], tuple[float, asyncio.Future[Policy]]] = {}
+        limit_memory()
+        self._loads: dict[Hashable, tuple[float, asyncio.Future[OnnxPolicy]]] = {}
+        self._cache = DiskCache(settings.artifact_cache_dir)
+        rules = Rules(settings.allow_http_artifacts, settings.artifact_hosts)
+        self._downloads = Downloads(rules, self._cache)
+        self.sources = Sources(kube, settings.policy_dir)
 
-    async def choose(self, entry: Entry) -> Chosen:
-        """The policy of an RLScaler; an artifact that cannot be used gives a stand-in and its reason."""
+    async def choose(self, entry: Entry, before: Chosen | None = None, digest: str = "") -> Chosen:
+        """The policy that an RLScaler's spec names, see `artifact`."""
         assert entry.spec is not None
-        if entry.spec.policy.type == "HPA":
+        policy = entry.spec.policy
+        if policy.type == "HPA":
             return Chosen(self._hpa)
-        if entry.spec.policy.type == "Forecast":
+        if policy.type == "Forecast":
             return Chosen(self._forecast)
-        if entry.spec.policy.formula is not None:
-            return Chosen(self._formula(entry.spec.policy.formula))
+        if policy.formula is not None:
+            return Chosen(self._formula(policy.formula))
+        return await self.artifact(entry.namespace, policy.artifact, before, digest)
+
+    async def artifact(
+        self, namespace: str, artifact: Artifact, before: Chosen | None = None, digest: str = ""
+    ) -> Chosen:
+        """The policy of an artifact; one that cannot be used gives what was there before, or a stand-in.
+
+        before: what the RLScaler had so far. digest: of what an earlier operator had loaded by the same
+        reference.
+        """
+        source = self.sources.of(namespace, artifact)
+        serial = source.serial if source is not None else 0
+        reference = (namespace if artifact.config_map is not None else "", artifact.model_dump_json())
         try:
-            return Chosen(await self._shared(entry.namespace, entry.spec.policy.artifact))
+            policy = await self._shared((reference, serial), namespace, artifact, source)
+            policy.limit_time()
+            return Chosen(policy, None, None, reference, source, serial)
+        except ArtifactDownloading as error:
+            trouble = Trouble(error.reason, str(error), unknown=True)
+            if before is not None and before.trouble is None:
+                return Chosen(before.policy, None, trouble, reference)
         except ArtifactError as error:
-            stand_in = UnavailablePolicy(error.reason, str(error))
-            return Chosen(stand_in, Trouble(error.reason, str(error)))
+            trouble = Trouble(error.reason, str(error))
+            kept = await self._kept(reference, before, digest)
+            if kept is not None:
+                note = Trouble(Reason.RELOAD_FAILED, f"{error.reason}: {error}")
+                return Chosen(kept, None, note, reference, source, serial)
+        stand_in = UnavailablePolicy(trouble.reason, trouble.message)
+        return Chosen(stand_in, trouble, None, reference, source, serial)
+
+    def close(self) -> None:
+        """Begin no more downloads."""
+        self._downloads.close()
 
     def _formula(self, formula: Formula) -> FormulaPolicy:
         """One object for equal parameters, so that the engine asks it once for all their services."""
         policy = to_formula(formula)
         return self._formulas.setdefault(policy, policy)
 
-    async def _shared(self, namespace: str, artifact: Artifact) -> Policy:
+    async def _kept(self, reference: Hashable, before: Chosen | None, digest: str) -> Policy | None:
+        """What was loaded by the same reference before, by this operator or by the one before it."""
+        if before is not None:
+            same = before.reference == reference and before.trouble is None
+            return before.policy if same else None
+        return await asyncio.to_thread(self._by_digest, digest) if digest else None
+
+    def _by_digest(self, digest: str) -> OnnxPolicy | None:
+        held = loaded_policy(digest)
+        if held is not None:
+            return held
+        data = self._cache.get(digest)
+        try:
+            policy = policy_from_bytes(data) if data is not None else None
+        except ArtifactError:
+            return None
+        if policy is not None:
+            policy.limit_time()
+        return policy
+
+    async def _shared(
+        self, key: Hashable, namespace: str, artifact: Artifact, source: Source | None
+    ) -> OnnxPolicy:
         """One load for all who ask for the same at about the same time: thousands do after a start."""
-        key = (namespace if artifact.config_map is not None else "", artifact.model_dump_json())
         until_s, load = self._loads.get(key, (0.0, None))
         if load is None or (load.done() and time.monotonic() > until_s):
-            load = asyncio.ensure_future(self._load(namespace, artifact))
+            load = asyncio.ensure_future(self._load(namespace, artifact, source))
             self._loads = {k: kept for k, kept in self._loads.items() if kept[0] > time.monotonic()}
             self._loads[key] = (time.monotonic() + SHARED_REAL_S, load)
         return await asyncio.shield(load)
 
-    async def _load(self, namespace: str, artifact: Artifact) -> Policy:
+    async def _load(self, namespace: str, artifact: Artifact, source: Source | None) -> OnnxPolicy:
+        if artifact.url is not None:
+            return await self._downloads.policy(artifact.url, artifact.sha256 or "")
         data = None
         if artifact.config_map is not None:
-            data = await self._config_map(namespace, artifact.config_map)
-        return await asyncio.to_thread(load_policy, artifact.dump(), self._settings.policy_dir, data)
+            data = await self._config_map(namespace, artifact.config_map, source)
+        return await asyncio.to_thread(self._read, artifact, source, data)
 
-    async def _config_map(self, namespace: str, ref: ConfigMapArtifact) -> bytes:
+    def _read(self, artifact: Artifact, source: Source | None, data: bytes | None) -> OnnxPolicy:
+        """Load, and keep the bytes of what may change, in case that its next version is bad."""
+        if artifact.file is not None and source is not None:
+            source.saw(file_version(self._settings.policy_dir, artifact.file))
+        found = artifact_bytes(artifact.dump(), self._settings.policy_dir, data)
+        policy = policy_from_bytes(found, artifact.sha256)
+        if artifact.builtin is None:
+            self._cache.put(found)
+        return policy
+
+    async def _config_map(self, namespace: str, ref: ConfigMapArtifact, source: Source | None) -> bytes:
         where = f"ConfigMap {namespace}/{ref.name}"
         try:
             body = await self._kube.get(CONFIG_MAPS, namespace, ref.name)
         except NotFound as error:
+            if source is not None:
+                source.saw(ABSENT)
             raise ArtifactNotFound(f"{where} not found") from error
         except KubernetesError as error:
             raise ArtifactNotFound(f"{where} cannot be read: {error}") from error
+        if source is not None:
+            source.saw(str((body.get("metadata") or {}).get("resourceVersion") or ""))
         text = (body.get("binaryData") or {}).get(ref.key)
         if text is None:
             raise ArtifactNotFound(f"{where} has no key {ref.key!r} in binaryData")

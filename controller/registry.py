@@ -1,30 +1,39 @@
 """The RLScalers that the operator serves, by uid, and who else scales the same targets. No I/O in here.
 
-kopf's event handlers and the periodic lists call `apply`, `forget` and `apply_hpa`; the control loop reads
-the entries and keeps its own working state in them. Both run in one event loop, so nothing is locked.
+kopf's event handlers and the periodic lists call `apply`, `forget` and those of `rivals`; the control loop
+reads the entries and keeps its own working state in them. Both run in one event loop, so nothing is locked.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import sys
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from controller.actuation.target import TargetRef
-from controller.api.constants import API_VERSION, KIND, PAUSED_ANNOTATION, PAUSED_VALUE, Reason
-from controller.api.convert import scale_targets, target_label, to_service_spec
-from controller.api.model import ApiModel
+from controller import logs
+from controller.actuation.target import TargetKey, TargetRef
+from controller.api.constants import (
+    API_VERSION,
+    KIND,
+    PAUSED_ANNOTATION,
+    PAUSED_VALUE,
+    PROMOTE_ANNOTATION,
+    Reason,
+)
+from controller.api.convert import scale_targets, target_label
 from controller.api.types import RLScalerSpec
-from controller.api.validation import parse_spec
 from controller.core import ServiceSpec
 from controller.errors import SpecError
 from controller.events import Involved
+from controller.interning import interned, read_spec
 from controller.kube import Json
+from controller.outside import Outside, remembered
+from controller.rivals import Rivals
+from controller.schedules import Timetable, timetable
 from controller.status import Status
 from controller.trouble import Trouble
 
@@ -34,9 +43,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_PERIOD_S = 15.0
-MOST_PARTS = 4096
-
-TargetKey = tuple[str, str, str, str]
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass
@@ -53,16 +60,23 @@ class Entry:
     status: Status
     spec: RLScalerSpec | None = None
     service: ServiceSpec | None = None
+    timetable: Timetable | None = None
     targets: tuple[TargetRef, ...] = ()
     trouble: Trouble | None = None
+    promote: str = ""
+    """The value of the annotation that promotes a canary."""
     alive: bool = True
     work: Work | None = None
     published: Hashable | None = None
-    """The fingerprint of what `status` says, once it says it; the loop's own, as are the two below."""
+    """The fingerprint of what `status` says, once it says it; the loop's own, as is the one below."""
+    held: Status | None = None
+    """What the API server holds instead of `status`, where somebody else has written to it."""
     written_s: float = -math.inf
     """Control seconds when the status was last written."""
-    shown: Hashable | None = None
-    """What the gauges of its telemetry show."""
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
+    """Its metadata.labels, by which budgets pick it."""
+    outside: Outside = field(default_factory=Outside)
+    """What is remembered of changes that others make to its targets."""
 
     @property
     def mode(self) -> str:
@@ -96,13 +110,12 @@ class Change:
 
 
 class Registry:
-    """Entries by uid, and who has which scale target: RLScalers, and HorizontalPodAutoscalers."""
+    """Entries by uid, and who has which scale target: RLScalers, and other autoscalers."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self._owners: defaultdict[TargetKey, dict[str, Entry]] = defaultdict(dict)
-        self._hpas: dict[str, tuple[str, TargetKey]] = {}
-        self._hpa_of: dict[TargetKey, str] = {}
+        self.rivals = Rivals()
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self.entries.values()))
@@ -117,17 +130,33 @@ class Registry:
         if entry is None:
             entry = self.entries[metadata["uid"]] = _new_entry(body)
             self._read_spec(entry, body)
+            entry.outside = remembered(entry)
             return Change(entry, added=True, changed=False)
         if _is_older(metadata, entry):
             return Change(entry, added=False, changed=False)
         paused, generation = _paused(metadata), int(metadata.get("generation", 0))
+        promote = _promote(metadata)
         changed = generation != entry.generation or paused != entry.paused_by_annotation
+        changed |= promote != entry.promote
         entry.resource_version = str(metadata.get("resourceVersion", ""))
+        _compare_status(entry, body.get("status") or {})
+        entry.labels = _labels(metadata)
         entry.paused_by_annotation = paused
+        entry.promote = promote
         if generation != entry.generation:
             entry.generation = generation
             self._read_spec(entry, body)
         return Change(entry, added=False, changed=changed)
+
+    def named(self, namespace: str, name: str) -> Entry | None:
+        """The entry of this name; the newest where a deletion has not been heard of yet."""
+        found = (e for e in self if e.name == name and e.namespace == namespace)
+        return max(found, key=_age, default=None)
+
+    def knows(self, metadata: Json) -> bool:
+        """Whether the spec of this generation has been read, and `apply` needs it no more."""
+        entry = self.entries.get(metadata["uid"])
+        return entry is not None and entry.generation == int(metadata.get("generation", 0))
 
     def forget(self, uid: str) -> Entry | None:
         """Drop a deleted RLScaler; whoever still holds the entry sees that it is no longer alive."""
@@ -145,28 +174,6 @@ class Registry:
             self.forget(entry.uid)
         return gone
 
-    def apply_hpa(self, body: Json) -> None:
-        """Take in a HorizontalPodAutoscaler."""
-        metadata, ref = body["metadata"], body.get("spec", {}).get("scaleTargetRef", {})
-        target = TargetRef(
-            ref.get("apiVersion", ""), ref.get("kind", ""), ref.get("name", ""), metadata["namespace"]
-        )
-        self.forget_hpa(metadata["uid"])
-        self._hpas[metadata["uid"]] = (metadata["name"], target.key)
-        self._hpa_of[target.key] = metadata["name"]
-
-    def forget_hpa(self, uid: str) -> None:
-        _, key = self._hpas.pop(uid, ("", None))
-        if key is not None:
-            self._hpa_of.pop(key, None)
-            self._hpa_of |= {other: name for name, other in self._hpas.values() if other == key}
-
-    def retain_hpas(self, bodies: Iterable[Json]) -> None:
-        """Replace all known HorizontalPodAutoscalers by a full list."""
-        self._hpas, self._hpa_of = {}, {}
-        for body in bodies:
-            self.apply_hpa(body)
-
     def conflict(self, entry: Entry) -> str | None:
         """Who else writes to one of the entry's targets, as a sentence.
 
@@ -176,10 +183,9 @@ class Registry:
         if entry.mode != "Active":
             return None
         for ref in entry.targets:
-            if ref.key in self._hpa_of:
-                return (
-                    f"HorizontalPodAutoscaler {self._hpa_of[ref.key]} scales {ref} too; delete one of the two"
-                )
+            other = self.rivals.on(ref.key)
+            if other is not None:
+                return f"{other} scales {ref} too; delete one of the two"
             rival = min((e for e in self._owners[ref.key].values() if _writes(e)), key=_age, default=entry)
             if _age(rival) < _age(entry):
                 return f"RLScaler {rival.name} scales {ref} too and is older; delete one of the two"
@@ -208,8 +214,19 @@ def _age(entry: Entry) -> tuple[str, str]:
 
 def _is_older(metadata: Json, entry: Entry) -> bool:
     """Whether a body is behind what is known: a list and a watch may overtake each other."""
-    version, known = str(metadata.get("resourceVersion", "")), entry.resource_version
+    return is_older(str(metadata.get("resourceVersion", "")), entry.resource_version)
+
+
+def is_older(version: str, known: str) -> bool:
+    """Whether a resourceVersion is from before another; False where they cannot be compared."""
     return version.isdigit() and known.isdigit() and int(version) < int(known)
+
+
+def _compare_status(entry: Entry, held: Status) -> None:
+    """Have the status written anew where it is not what we wrote; what it should be stays remembered."""
+    entry.held = None if held == entry.status else held
+    if entry.held is not None:
+        entry.published = None
 
 
 def _new_entry(body: Json) -> Entry:
@@ -221,49 +238,38 @@ def _new_entry(body: Json) -> Entry:
         generation=int(metadata.get("generation", 0)),
         resource_version=str(metadata.get("resourceVersion", "")),
         paused_by_annotation=_paused(metadata),
+        promote=_promote(metadata),
         created=str(metadata.get("creationTimestamp", "")),
-        status=_interned(body.get("status") or {}),
+        status=interned(body.get("status") or {}),
+        labels=_labels(metadata),
     )
 
 
-_parts: dict[ApiModel, ApiModel] = {}
-
-
-def _shared(spec: RLScalerSpec) -> RLScalerSpec:
-    """The spec with its parts (which are frozen) shared with those of others that say the same."""
-    if len(_parts) > MOST_PARTS:
-        _parts.clear()
-    for name, part in vars(spec).items():
-        if isinstance(part, ApiModel):
-            with contextlib.suppress(TypeError):  # not hashable: kept as it is
-                vars(spec)[name] = _parts.setdefault(part, part)
-    return spec
-
-
-def _interned(value: Any) -> Any:
-    """A copy in which equal strings are one: most of what thousands of statuses say is the same."""
-    if isinstance(value, dict):
-        return {sys.intern(key): _interned(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_interned(item) for item in value]
-    return sys.intern(value) if type(value) is str else value
+def _labels(metadata: Json) -> Mapping[str, str]:
+    labels = metadata.get("labels")
+    return interned(labels) if labels else NO_LABELS
 
 
 def _paused(metadata: Json) -> bool:
     return (metadata.get("annotations") or {}).get(PAUSED_ANNOTATION) == PAUSED_VALUE
 
 
+def _promote(metadata: Json) -> str:
+    """Nothing longer than this is the beginning of a digest, and a status would not take it."""
+    return str((metadata.get("annotations") or {}).get(PROMOTE_ANNOTATION) or "").strip()[:100]
+
+
 def _read_spec(entry: Entry, body: Json) -> None:
     """The spec as types; one that the API server let through but we cannot serve is the entry's trouble."""
     try:
-        spec = _shared(parse_spec(dict(body.get("spec") or {})))
-        service = to_service_spec(spec)
+        spec, service = read_spec(body.get("spec") or {})
+        floors = timetable(spec.schedules)
     except SpecError as error:
-        entry.spec, entry.service, entry.targets = None, None, ()
+        entry.spec, entry.service, entry.timetable, entry.targets = None, None, None, ()
         entry.trouble = Trouble(Reason.INVALID_SPEC, str(error))
-        logger.warning("RLScaler %s/%s: %s", entry.namespace, entry.name, error)
+        logger.warning("RLScaler %s/%s: %s", entry.namespace, entry.name, error, extra=logs.about(entry))
         return
-    entry.spec, entry.service, entry.trouble = spec, service, None
+    entry.spec, entry.service, entry.timetable, entry.trouble = spec, service, floors, None
     entry.targets = tuple(
         TargetRef(t.api_version, t.kind, t.name, entry.namespace) for t in scale_targets(spec)
     )

@@ -13,6 +13,7 @@ import functools
 import inspect
 import math
 import os
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,14 @@ def _address(name: str, value: str) -> str:
 
 def _names(name: str, value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _hosts(name: str, value: str) -> tuple[str, ...]:
+    hosts = tuple(host.lower().rstrip(".") for host in _names(name, value))
+    for host in hosts:
+        if not re.fullmatch("[a-z0-9]([-a-z0-9.]*[a-z0-9])?", host):
+            raise SettingsError(name, value, "host names, such as models.example.com,registry.example.com")
+    return hosts
 
 
 def _selector(name: str, value: str) -> str:
@@ -134,6 +143,10 @@ class Settings:
     api_timeout: float = _setting(10.0, _number(0.1, 120, " seconds"))
     """Seconds that one request to the Kubernetes API may take."""
 
+    route_kinds: tuple[str, ...] = _setting(("HTTPRoute", "GRPCRoute"), _names)
+    """Kinds of routes that are looked through at start for weights which deleted RLScalers have left behind,
+    separated by commas; all kinds can be weighed, if its role allows it."""
+
     watch_targets_from: int = _setting(50, _whole(1, 1_000_000))
     """Targets of one kind (Deployments, say) from which on they are watched instead of read in every turn.
     Watching needs the verbs list and watch; without them targets are read one by one."""
@@ -143,6 +156,15 @@ class Settings:
 
     policy_dir: str = _setting("/etc/rl-scaler/policies", _text)
     """Directory that relative artifact files (spec.policy.artifact.file) are read from."""
+
+    artifact_cache_dir: str = _setting("", _text)
+    """Writable directory that keeps policy artifacts by their digest, for the next start. Empty: none."""
+
+    artifact_hosts: tuple[str, ...] = _setting((), _hosts)
+    """Host names that spec.policy.artifact.url may name, separated by commas. Empty: any."""
+
+    allow_http_artifacts: bool = _setting(False, _switch)
+    """Whether artifacts may come by http:// from elsewhere than the operator's own machine."""
 
     log_level: str = _setting("info", _choice("debug", "info", "warning", "error"))
     """debug, info, warning or error. Decisions that change nothing are logged at debug."""

@@ -8,16 +8,18 @@ counts inside messages) is carried over from the status that is already there.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from controller.api.constants import ConditionType, Reason
-from controller.api.decimals import format_decimal
+from controller.budgets.share import Share, share_status
 from controller.clock import rfc3339, rfc3339_micro, unix_seconds
-from controller.core import Clamp, Decision
+from controller.core import Decision
+from controller.decisions import MESSAGE_LIMIT, record_of
+from controller.metrics import SignalReading
+from controller.outside import Hold
 from controller.trouble import Trouble
 
 Status = dict[str, Any]
@@ -25,7 +27,6 @@ Status = dict[str, Any]
 TRUE: Final = "True"
 FALSE: Final = "False"
 UNKNOWN: Final = "Unknown"
-MESSAGE_LIMIT: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Facts:
 
     generation: int
     mode: str
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
     target: str = ""
     paused_by_annotation: bool = False
     spec_trouble: Trouble | None = None
@@ -61,17 +65,25 @@ class Facts:
     metrics_trouble: Trouble | None = None
     metrics_note: str = ""
     policy_trouble: Trouble | None = None
+    policy_note: Trouble | None = None
+    """What its users should know of a policy that decides."""
+    canary: Mapping[str, Any] | None = None
+    """status.policy.canary; the same from turn to turn until it is to be written."""
     route_trouble: Trouble | None = None
     has_routes: bool = False
     policy: PolicyFacts | None = None
     decision: Decision | None = None
+    budget: Share | None = None
     observed: Mapping[str, float] = field(default_factory=dict)
+    readings: Mapping[str, SignalReading] = field(default_factory=dict)
     current_replicas: int | None = None
     desired_replicas: int | None = None
     scaled: bool = False
     weights_message: str = ""
     pools: tuple[PoolFacts, ...] = ()
     stabilization: Mapping[str, Any] | None = None
+    outside: Hold | None = None
+    start_up_seconds: int | None = None
 
     @property
     def paused(self) -> bool:
@@ -94,15 +106,23 @@ def build(facts: Facts, previous: Status, now_unix_s: float) -> Status:
     status["observedGeneration"] = facts.generation
     if facts.target:
         status["target"] = facts.target
-    status["conditions"] = _dated(conditions(facts), previous, facts.generation, now_unix_s)
+    status["conditions"] = dated(conditions(facts), previous, facts.generation, now_unix_s)
     if facts.policy is not None:
         status["policy"] = _present(vars(facts.policy))
+        if facts.canary:
+            status["policy"]["canary"] = dict(facts.canary)
     if facts.current_replicas is not None:
         status["currentReplicas"] = facts.current_replicas
+    if facts.budget is not None:
+        status["budget"] = share_status(facts.budget, previous.get("budget"))
     if facts.pools:
         status["backends"] = [_pool(pool) for pool in facts.pools]
     if facts.scaled:
         status["lastScaleTime"] = rfc3339(now_unix_s)
+    if facts.outside is not None:
+        status["outsideChange"] = facts.outside.as_status()
+    if facts.start_up_seconds is not None:
+        status["startUpSeconds"] = facts.start_up_seconds
     if facts.decision is not None:
         _decided(status, facts, facts.decision, previous, now_unix_s)
     return status
@@ -122,7 +142,7 @@ _KEPT = (
 
 
 def _decided(status: Status, facts: Facts, decision: Decision, previous: Status, now_unix_s: float) -> None:
-    made = last_decision(decision, facts.observed, now_unix_s)
+    made = record_of(facts, decision, now_unix_s).as_status()
     if same_decision(made, previous.get("lastDecision")) and not facts.scaled and _settled(status, previous):
         return
     status["lastDecision"] = made
@@ -223,6 +243,8 @@ def _able_to_scale(facts: Facts) -> Condition | None:
         return _troubled(kind, facts.target_trouble)
     if facts.current_replicas is None:
         return None
+    if facts.outside is not None:
+        return Condition(kind, TRUE, Reason.OUTSIDE_CHANGE, facts.outside.words)
     if facts.mode == "Shadow":
         return Condition(kind, TRUE, Reason.SHADOW_MODE, "the target can be read; Shadow never writes to it")
     return Condition(kind, TRUE, Reason.READY_FOR_NEW_SCALE, "the target can be read and scaled")
@@ -274,11 +296,14 @@ def _policy_ready(facts: Facts) -> Condition | None:
         return _troubled(kind, facts.policy_trouble)
     if facts.policy is None:
         return None
+    loaded = ", ".join(filter(None, (facts.policy.name, facts.policy.digest)))
+    if facts.policy_note is not None:
+        note = facts.policy_note
+        return Condition(kind, TRUE, note.reason, f"{loaded} goes on deciding; {note.message}")
     if not facts.policy.digest:
         return Condition(
             kind, TRUE, Reason.FORMULA, f"{facts.policy.name} is a formula; there is nothing to load"
         )
-    loaded = f"{facts.policy.name}, {facts.policy.digest}"
     if facts.decision is not None and facts.decision.unfamiliar:
         limits = "what is observed lies outside of its training: nothing is scaled down"
         return Condition(kind, TRUE, Reason.OUT_OF_DISTRIBUTION, f"{loaded}; {limits}")
@@ -314,6 +339,7 @@ _FALLBACK_WORDS = {
     "InvalidAction": "the policy gave no finite action",
     "CapacityUnknown": "requests/s that a replica can serve are not known yet; "
     "set objective.capacityPerReplica or let some traffic pass",
+    "Recovering": "it goes on until fallback.recoveryThreshold good readings in a row",
 }
 
 
@@ -333,14 +359,19 @@ def _troubled(kind: ConditionType, trouble: Trouble) -> Condition:
 # Steadiness
 
 
-def _dated(found: Iterable[Condition], previous: Status, generation: int, now_unix_s: float) -> list[Status]:
+def dated(
+    found: Iterable[Condition], previous: Status, generation: int, now_unix_s: float, exact: bool = False
+) -> list[Status]:
+    """Conditions as the API holds them; `exact`: a message that differs only in its digits is a new one."""
     before = {old["type"]: old for old in previous.get("conditions") or []}
-    return [_date(condition, before.get(condition.type), generation, now_unix_s) for condition in found]
+    return [
+        _date(condition, before.get(condition.type), generation, now_unix_s, exact) for condition in found
+    ]
 
 
-def _date(new: Condition, old: Status | None, generation: int, now_unix_s: float) -> Status:
+def _date(new: Condition, old: Status | None, generation: int, now_unix_s: float, exact: bool) -> Status:
     """With lastTransitionTime; `old` itself where it says the same in other digits."""
-    if old is not None and _says_the_same(new, old, generation):
+    if old is not None and _says_the_same(new, old, generation, exact):
         return old
     moved = old is None or old.get("status") != new.status
     return {
@@ -353,45 +384,24 @@ def _date(new: Condition, old: Status | None, generation: int, now_unix_s: float
     }
 
 
-def _says_the_same(new: Condition, old: Status, generation: int) -> bool:
+def _says_the_same(new: Condition, old: Status, generation: int, exact: bool) -> bool:
+    said, says = old.get("message", ""), new.message[:MESSAGE_LIMIT]
+    exact = exact or (new.type, new.reason) in _EXACT
     return (
         old.get("status") == new.status
         and old.get("reason") == new.reason
         and old.get("observedGeneration") == generation
-        and _shape(old.get("message", "")) == _shape(new.message[:MESSAGE_LIMIT])
+        and (said == says if exact else _shape(said) == _shape(says))
     )
 
 
+_EXACT: Final = {(ConditionType.ABLE_TO_SCALE, Reason.OUTSIDE_CHANGE)}
+"""Conditions whose numbers stand still: others in them are something new."""
 _DIGITS = re.compile(r"\d+(\.\d+)?")
 
 
 def _shape(message: str) -> str:
     return _DIGITS.sub("#", message)
-
-
-def last_decision(decision: Decision, observed: Mapping[str, float], now_unix_s: float) -> Status:
-    """status.lastDecision: what was seen, recommended, clamped and concluded."""
-    return _present(
-        {
-            "time": rfc3339(now_unix_s),
-            "outcome": decision.outcome,
-            "message": decision.message[:MESSAGE_LIMIT],
-            "observation": {
-                key: format_decimal(value) for key, value in observed.items() if math.isfinite(value)
-            },
-            "currentReplicas": decision.current_replicas,
-            "recommendedReplicas": decision.recommended_replicas,
-            "hpaReplicas": decision.hpa_replicas,
-            "desiredReplicas": decision.desired_replicas,
-            "clamps": [clamp_status(clamp) for clamp in decision.clamps],
-            "fallback": decision.fallback,
-        }
-    )
-
-
-def clamp_status(clamp: Clamp) -> Status:
-    """One clamp as the API and the log show it."""
-    return {name: getattr(clamp, name) for name in ("name", "reason", "before", "after", "message")}
 
 
 def same_decision(new: Status, old: Status | None) -> bool:
@@ -438,15 +448,20 @@ def fingerprint(facts: Facts) -> Hashable:
         _trouble_shape(facts.metrics_trouble),
         _shape(facts.metrics_note) if facts.metrics_note else "",
         _trouble_shape(facts.policy_trouble),
+        _trouble_shape(facts.policy_note),
+        tuple(facts.canary.items()) if facts.canary else None,
         _trouble_shape(facts.route_trouble),
         facts.has_routes,
         facts.policy,
+        facts.budget and facts.budget.shape,
         decided,
         facts.current_replicas,
         facts.desired_replicas,
         facts.scaled,
         facts.weights_message,
         facts.pools,
+        facts.outside,
+        facts.start_up_seconds,
     )
 
 

@@ -9,33 +9,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from controller.actuation.apply import Actuator, RouteWish
+from controller import standing
+from controller.actuation.apply import Actuator, Routed, Shared
 from controller.api.constants import Reason
-from controller.api.convert import backend_service
+from controller.budgets.share import explained
+from controller.budgets.sharing import Sharing
+from controller.canaries import Canaries
 from controller.case import Case, action, facts_of, pools_of, wanted
-from controller.clock import Clock, rfc3339_micro
+from controller.clock import Clock
 from controller.core import Decision, Engine
-from controller.errors import KubernetesError, NotFound
+from controller.decisions import DecisionLog, record_of
+from controller.errors import KubernetesError, MetricsError, NotFound
 from controller.events import EventRecorder
+from controller.interning import interned
 from controller.kube import RLSCALERS, Kube
+from controller.logs import about
+from controller.measured import measured
 from controller.metrics import to_samples
 from controller.news import news
+from controller.objectseries import told_by
 from controller.observing import BREATH, Observer
+from controller.outside import Outsiders
+from controller.poolweights import PoolWeigher, services_of
 from controller.registry import Entry
+from controller.routing import Restorer, wishes
 from controller.status import (
     Facts,
     Status,
     build,
-    clamp_status,
     difference,
     fingerprint,
     is_minor,
@@ -47,7 +55,6 @@ from controller.work import Preparer
 
 logger = logging.getLogger(__name__)
 
-REMEMBERED_DECISIONS = 2000
 AT_A_TIME = 128
 MINOR_EVERY_S = 60.0
 """Control seconds between writes of a status in which only thoughts have changed, not what was done."""
@@ -65,6 +72,7 @@ class Reconciler:
         recorder: EventRecorder,
         telemetry: Telemetry,
         clock: Clock,
+        sharing: Sharing,
     ) -> None:
         self._kube = kube
         self._engine: Engine = preparer.engine
@@ -73,8 +81,13 @@ class Reconciler:
         self._recorder = recorder
         self._telemetry = telemetry
         self._clock = clock
-        self.observer = Observer(preparer, actuator.scaler, telemetry)
-        self.recent: deque[dict[str, Any]] = deque(maxlen=REMEMBERED_DECISIONS)
+        self._sharing = sharing
+        self.restorer = Restorer(kube, actuator)
+        self.pool_weigher = PoolWeigher(clock.scale, clock.now)
+        self._outsiders = Outsiders(kube, actuator.scaler, conflict_of, clock)
+        self.observer = Observer(preparer, actuator.scaler, self._outsiders, telemetry)
+        self._canaries = Canaries(self._engine, clock)
+        self.log = DecisionLog()
 
     # Decide
 
@@ -85,6 +98,7 @@ class Reconciler:
         """
         able = [case for case in cases if case.decidable]
         try:
+            self._sharing.observe(cases)
             self._step(able)
         except Exception as error:
             if len(able) == 1:
@@ -103,11 +117,28 @@ class Reconciler:
             [case.ready for case in cases],
             [case.current for case in cases],
         )
+        self._hear(cases)
+        standing.before(self._engine, self._outsiders, self._clock, cases)
+        self._canaries.before(cases)
         started = time.perf_counter()
-        decisions = self._engine.step(self._clock.now(), samples, rows, record=False)
+        view = self._engine.observe(self._clock.now(), samples, rows)
+        decisions = self._engine.conclude(view, *self._engine.ask(view), record=False)
         self._telemetry.inference.observe(time.perf_counter() - started)
         for index, case in enumerate(cases):
-            case.decision = decisions[index]
+            case.budget = self._sharing.share_of(case.entry)
+            case.decision = explained(decisions[index], case.budget)
+        standing.after(self._engine, cases)
+        self._canaries.after(cases, view)
+
+    def _hear(self, cases: Sequence[Case]) -> None:
+        """A write whose answer was lost may have been done: then it is ours, and the rate rules know it."""
+        for case in cases:
+            work = case.work
+            if work is None or work.unanswered is None:
+                continue
+            (before, wish), work.unanswered = work.unanswered, None
+            if min(before, wish) <= case.current <= max(before, wish):
+                self._engine.record_scale(work.row, self._clock.now(), before, case.current)
 
     # Act and report
 
@@ -151,18 +182,18 @@ class Reconciler:
             facts = facts_of(case)
             if fingerprint(facts) != entry.published:
                 return False
-            counts[action(case), case.error or "none"] += 1
-            self._measure(case)
-            self._record(case, facts, self._clock.to_unix(self._clock.now()))
+            self._record(facts, self._measure(case))
+            counts[action(case), case.error or "none"] += 1  # last: a failure above is counted elsewhere
             return True
         except Exception:
-            logger.exception("%s/%s: not known to be steady", entry.namespace, entry.name)
+            logger.exception("%s/%s: not known to be steady", entry.namespace, entry.name, extra=about(entry))
             return False
 
     async def _conclude(self, case: Case, done: Callable[[Case], None]) -> None:
         try:
             if case.valid:
                 await self._act(case)
+                self._outsiders.settle(case, wanted(case, case.decision) if case.decision else ())
         except Exception as error:
             self.observer.unexpected(case, error)
         try:
@@ -172,7 +203,10 @@ class Reconciler:
             pass  # deleted meanwhile; the watch or the next list will say so
         except KubernetesError as error:
             self._telemetry.api_errors.labels(type(error).__name__).inc()
-            logger.warning("%s/%s: status not written: %s", case.entry.namespace, case.entry.name, error)
+            entry = case.entry
+            logger.warning(
+                "%s/%s: status not written: %s", entry.namespace, entry.name, error, extra=about(entry)
+            )
             case.retry_after_s = max(case.retry_after_s, error.retry_after_s)
         except Exception as error:
             self.observer.unexpected(case, error)
@@ -181,6 +215,8 @@ class Reconciler:
 
     async def _act(self, case: Case) -> None:
         entry, decision = case.entry, case.decision
+        if entry.paused and entry.spec is not None:
+            case.routed = await self.restorer.paused(entry)
         if decision is None:
             return
         conflict = self._conflict_of(entry)
@@ -194,38 +230,49 @@ class Reconciler:
 
     async def _scale(self, case: Case, decision: Decision) -> None:
         assert case.work is not None
-        before = case.current
-        case.scaled = await self._actuator.scale(case.targets, wanted(case, decision))
+        before, wishes = case.current, wanted(case, decision)
+        case.scaled = await self._actuator.scale(case.targets, wishes)
         after = sum(target.replicas for target in case.scaled.targets)
+        self._sharing.scaled(case.entry, case.scaled.targets, complete=case.scaled.trouble is None)
         if after != before:
             self._engine.record_scale(case.work.row, self._clock.now(), before, after)
         if case.scaled.trouble is not None:
+            case.work.unanswered = (after, sum(wishes))
             case.trouble, case.error = case.scaled.trouble, "kubernetes"
             case.retry_after_s = case.scaled.retry_after_s
 
     async def _route(self, case: Case, acting: bool) -> None:
-        spec = case.entry.spec
-        assert spec is not None
-        wishes = [RouteWish(route.kind, route.name, route.rule) for route in spec.routes or ()]
-        services = [backend_service(backend) for backend in spec.backends or ()]
+        entry = case.entry
+        assert entry.spec is not None
         ready = [target.ready or 0 for target in case.targets]
+        assert case.work is not None
+        capacity_rps = float(self._engine.capacity_rps(np.array([case.work.row]))[0])
+        try:
+            ask = await self.pool_weigher.ask(case, capacity_rps)
+        except MetricsError as error:
+            words = f"the pools' own metrics, which spec.routing needs: {error}"
+            case.routed = Routed(trouble=Trouble(Reason.INVALID_SPEC, words))
+            return
+        shared = Shared(services_of(entry.spec), pools_of(case), ready, ask)
         case.routed = await self._actuator.sync_routes(
-            case.entry.namespace, wishes, services, pools_of(case), ready, acting
+            entry.namespace, entry.name, wishes(entry.spec), shared, acting
         )
+        if ask is not None:
+            case.routed.note = self.pool_weigher.note(entry)
 
     async def _report(self, case: Case) -> None:
         entry = case.entry
         self._telemetry.reconciliations.labels(action(case), case.error or "none").inc()
-        self._measure(case)
         facts = facts_of(case)
         mark = fingerprint(facts)
-        now_unix_s = self._clock.to_unix(self._clock.now())
-        self._record(case, facts, now_unix_s)
+        now_unix_s = self._measure(case)
+        self._record(facts, now_unix_s)
         previous = entry.status
         status = build(self._with_stabilization(case, facts), previous, now_unix_s)
-        patch = difference(previous, status)
+        self._telemetry.objects.tell(entry.namespace, entry.name, told_by(status))
+        patch = difference(previous if entry.held is None else entry.held, status)
         recent = self._clock.now() - entry.written_s < MINOR_EVERY_S
-        if patch is not None and recent and is_minor(previous, status):
+        if patch is not None and recent and entry.held is None and is_minor(previous, status):
             return
         if patch is not None:
             await self._write(entry, patch, status)
@@ -238,7 +285,8 @@ class Reconciler:
         if self._kube.fence_s is not None:  # another leader's later write must not be overwritten
             body["metadata"] = {"resourceVersion": entry.resource_version}
         written = await self._kube.merge_patch(RLSCALERS, entry.namespace, entry.name, body, "status")
-        entry.status = status
+        self._telemetry.status_writes.inc()
+        entry.status, entry.held = interned(status), None
         entry.resource_version = str(written["metadata"]["resourceVersion"])
         entry.written_s = self._clock.now()
 
@@ -248,58 +296,20 @@ class Reconciler:
         state = self._engine.stabilization_state(case.work.row)
         return replace(facts, stabilization=stabilization_status(state, self._clock.to_unix))
 
-    def _measure(self, case: Case) -> None:
-        """The object's gauges, where they have changed."""
-        entry, decision = case.entry, case.decision
-        current = float(case.current) if case.targets else None
-        wished: tuple[float, ...] | None = None
-        if decision is not None:
-            recommended = decision.recommended_replicas
-            wished = (
-                float(decision.desired_replicas),
-                math.nan if recommended is None else float(recommended),
-                float(decision.fallback is not None),
-                float(decision.unfamiliar),
-            )
-        shown = (current, wished)
-        if shown == entry.shown:
-            return
-        entry.shown = shown
-        labels = (entry.namespace, entry.name)
-        if current is not None:
-            self._telemetry.current.labels(*labels).set(current)
-        if wished is not None:
-            told = self._telemetry
-            gauges = (told.desired, told.recommended, told.fallback, told.unfamiliar)
-            for gauge, value in zip(gauges, wished, strict=True):
-                gauge.labels(*labels).set(value)
+    def _measure(self, case: Case) -> float:
+        """The object's own series; returns the Unix time that its record bears."""
+        now_unix_s = self._clock.to_unix(self._clock.now())
+        self._telemetry.objects.measure(case.entry.namespace, case.entry.name, measured(case, now_unix_s))
+        return now_unix_s
 
-    def _record(self, case: Case, facts: Facts, now_unix_s: float) -> None:
-        """Keep the decision for /v1/decisions and log it; one that changes nothing is logged at debug."""
-        decision = case.decision
-        if decision is None:
+    def _record(self, facts: Facts, now_unix_s: float) -> None:
+        """Keep the decision, count it and log it; one that changes nothing is logged at debug."""
+        if facts.decision is None:
             return
-        record = {
-            "time": rfc3339_micro(now_unix_s),
-            "namespace": case.entry.namespace,
-            "name": case.entry.name,
-            "mode": case.entry.mode,
-            "policy": decision.policy,
-            "observation": {key: value for key, value in facts.observed.items() if math.isfinite(value)},
-            "currentReplicas": decision.current_replicas,
-            "recommendedReplicas": decision.recommended_replicas,
-            "hpaReplicas": decision.hpa_replicas,
-            "desiredReplicas": decision.desired_replicas,
-            "clamps": [clamp_status(clamp) for clamp in decision.clamps],
-            "fallback": decision.fallback,
-            "outOfDistribution": decision.unfamiliar,
-            "metrics": decision.metrics_outcome.reason,
-            "outcome": decision.outcome,
-            "acted": bool(case.scaled and case.scaled.changed),
-            "error": case.trouble.message if case.trouble else None,
-        }
-        self.recent.appendleft(record)
-        level = logging.INFO if decision.outcome in ("ScaledUp", "ScaledDown") else logging.DEBUG
+        record = record_of(facts, facts.decision, now_unix_s)
+        self.log.add(record)
+        self._telemetry.decided(record)
+        level = logging.INFO if record.outcome in ("ScaledUp", "ScaledDown") else logging.DEBUG
         if logger.isEnabledFor(level):
-            extra = {"decision": record}
-            logger.log(level, "%s/%s: %s", record["namespace"], record["name"], decision.message, extra=extra)
+            extra = about(record) | {"decision": record.as_json(features=True)}
+            logger.log(level, "%s/%s: %s", record.namespace, record.name, record.message, extra=extra)

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from controller.canary import Canary, Digests, digests, renewed
 from controller.clock import Clock
 from controller.core import Engine
 from controller.feeds import Feed, FeedError, Feeds
+from controller.logs import about
 from controller.policybook import Chosen, PolicyBook
 from controller.registry import Entry
+from controller.schedules import Floor
 from controller.status import stabilization_state
 from controller.trouble import Trouble
 
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETRY_REAL_S = 10.0
+AWAITED_REAL_S = 1.0
 LEAST_HISTORY_REAL_S = 1.0
 
 
@@ -40,8 +46,22 @@ class Work:
     feed: Feed | None
     feed_trouble: Trouble | None
     renew_at_s: float
+    floor: Floor | None = None
+    """The schedule's floor that the engine was told of."""
+    unanswered: tuple[int, int] | None = None
+    """Replicas before a write that seemed to fail, and those that it asked for: it may have been done."""
     restored: bool = False
     backfilled: bool = False
+    base: Chosen | None = None
+    """What the spec names; other than `chosen`, which decides, while a canary is in charge."""
+    canary: Canary | None = None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether its policies are still what their ConfigMaps and files hold."""
+        if self.canary is None:
+            return self.chosen.fresh
+        return self.canary.base.fresh and self.canary.candidate.fresh
 
 
 class Preparer:
@@ -71,17 +91,16 @@ class Preparer:
         work = entry.work
         generation, service = entry.generation, entry.service
         assert service is not None
-        chosen = await self._book.choose(entry)
+        base, canary = await self._policies(entry, work)
         if entry.generation != generation:
             return None
         feed, trouble = await self._open(entry)
         if not entry.alive or entry.generation != generation:
             return None
-        missing = chosen.trouble is not None or trouble is not None
-        # not all of them at once, though all of them were prepared at once
-        wait_s = RETRY_REAL_S if missing else self._renew_real_s * random.uniform(0.75, 1.25)
+        chosen = base if canary is None else canary.in_charge
+        wait_s = self._wait_s([base] if canary is None else [base, canary.candidate], trouble is not None)
         renew_at_s = self._clock.now() + self._clock.to_control(wait_s)
-        fresh = Work(generation, -1, chosen, feed, trouble, renew_at_s)
+        fresh = Work(generation, -1, chosen, feed, trouble, renew_at_s, base=base, canary=canary)
         if work is None:
             fresh.row = self.engine.add(service, chosen.policy)
         else:
@@ -89,12 +108,35 @@ class Preparer:
         entry.work = fresh
         return fresh
 
+    async def _policies(self, entry: Entry, work: Work | None) -> tuple[Chosen, Canary | None]:
+        """What the spec's policy and its canary are now; the latter's phase and scores go on."""
+        assert entry.spec is not None
+        spec, old = entry.spec.policy.canary, work.canary if work is not None else None
+        earlier = digests(entry) if work is None else Digests()
+        base = await self._book.choose(entry, work.base if work is not None else None, earlier.base)
+        if spec is None:
+            return base, None
+        candidate = await self._book.artifact(
+            entry.namespace, spec.artifact, old.candidate if old is not None else None, earlier.canary
+        )
+        return base, renewed(entry, base, candidate, old, self._clock)
+
+    def _wait_s(self, policies: Sequence[Chosen], missing: bool) -> float:
+        """Real seconds until all is read again: soon while something is missing."""
+        if any(chosen.awaited for chosen in policies):
+            return AWAITED_REAL_S
+        if missing or any(chosen.trouble is not None for chosen in policies):
+            return RETRY_REAL_S
+        # not all of them at once, though all of them were prepared at once
+        return self._renew_real_s * random.uniform(0.75, 1.25)
+
     def _take_over(self, fresh: Work, old: Work, entry: Entry) -> None:
         """Keep the row; its past too, unless it is now about something else."""
         assert entry.service is not None
         fresh.row = old.row
         self.engine.update(old.row, entry.service, fresh.chosen.policy)
         same = fresh.feed is None or old.feed is None or fresh.feed.queries == old.feed.queries
+        fresh.floor, fresh.unanswered = old.floor, old.unanswered
         fresh.restored, fresh.backfilled = old.restored and same, old.backfilled and same
 
     async def _open(self, entry: Entry) -> tuple[Feed | None, Trouble | None]:
@@ -108,11 +150,13 @@ class Preparer:
         self.engine.reset(np.array([work.row]))
         await self.backfill(entry, work)
         state = stabilization_state(entry.status, self._clock.to_control)
-        desired = entry.status.get("desiredReplicas")
-        if entry.mode == "Active" and desired is not None:
-            state["desired"] = desired
+        # what the last turn left behind: a write that failed has not done what desiredReplicas says
+        left = entry.status.get("currentReplicas", entry.status.get("desiredReplicas"))
+        if entry.mode == "Active" and left is not None:
+            state["desired"] = left
+        state["startUpSeconds"] = entry.status.get("startUpSeconds", math.nan)
         self.engine.restore(work.row, self._clock.now(), state, current_replicas)
-        work.restored = True
+        work.restored, work.unanswered = True, None
 
     def ask_history(self, entry: Entry, work: Work) -> asyncio.Future[None] | None:
         """Have the request rate's history read in the background; None where there is none to read."""
@@ -129,14 +173,15 @@ class Preparer:
         try:
             await asyncio.wait_for(asyncio.shield(done), limit_s)
         except TimeoutError:
-            logger.warning("%s/%s: history not read within %g s", entry.namespace, entry.name, limit_s)
+            message = "%s/%s: history not read within %g s"
+            logger.warning(message, entry.namespace, entry.name, limit_s, extra=about(entry))
 
     def current(self, entry: Entry) -> Work | None:
         """The entry's work if it needs no renewal."""
         work = entry.work
-        if work is not None and work.generation == entry.generation and self._clock.now() < work.renew_at_s:
-            return work
-        return None
+        if work is None or work.generation != entry.generation or self._clock.now() >= work.renew_at_s:
+            return None
+        return work if work.fresh else None
 
     def drop(self, entry: Entry) -> None:
         """Free what a deleted RLScaler held."""

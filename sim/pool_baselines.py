@@ -13,6 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from controller.core.ejection import Ejector, with_ejections
+from controller.core.weighing import WEIGHINGS, PoolReadings, Smoother
 from sim.envs.pool_batch import PoolsView, action_of
 
 FloatArray = npt.NDArray[np.floating]
@@ -56,12 +58,64 @@ def cheapest_first(view: PoolsView, headroom: float = 1.5) -> FloatArray:
     return action_of(plan, _normalised(np.where(none, ready, planned), view))
 
 
-BASELINES: dict[str, PoolPolicy] = {
-    "equal": equal,
-    "capacity-proportional": capacity_proportional,
-    "ready-proportional": ready_proportional,
-    "cheapest-first": cheapest_first,
+class Weighed:
+    """Capacity as `capacity_proportional`, traffic by one of the operator's formulas, and, if `ejects`, none
+    but a probe for pools that are sick. It remembers: one object plays one batch from its reset on."""
+
+    def __init__(self, weighing: str, ejects: bool) -> None:
+        self._weighing, self._ejects = WEIGHINGS[weighing], ejects
+        self._smoother: Smoother | None = None
+        self._ejector: Ejector | None = None
+
+    def __call__(self, view: PoolsView, headroom: float = 1.5) -> FloatArray:
+        """Actions `[N, 2 P]`."""
+        readings = readings_of(view)
+        if self._smoother is None or self._ejector is None:
+            self._smoother, self._ejector = Smoother(*view.present.shape), Ejector(*view.present.shape)
+        elapsed_s = view.sync_s.astype(np.float64)
+        self._smoother.update(readings, elapsed_s)
+        shares = self._weighing(readings, self._smoother)
+        if self._ejects:
+            factors = self._ejector.update(view.now_s, elapsed_s, readings, view.slo_ms)
+            shares = with_ejections(shares, factors)
+        plan = _normalised(view.max_replicas * view.capacity_rps, view)
+        return action_of(headroom * plan, shares)
+
+
+def readings_of(view: PoolsView) -> PoolReadings:
+    """What the operator's formulas look at."""
+    shown = view.metrics
+    return PoolReadings(
+        ready=np.where(view.present, shown.ready, 0.0),
+        capacity_rps=view.capacity_rps,
+        request_rate=shown.request_rate,
+        latency_ms=shown.latency_ms,
+        error_ratio=shown.error_ratio,
+        utilisation=shown.utilisation,
+        in_flight=shown.in_flight,
+        price=view.price,
+        max_replicas=np.asarray(np.where(view.present, view.max_replicas, 0)),
+        weights=shown.weights_asked,
+        load_rps=view.load_rps,
+    )
+
+
+def _weighed(weighing: str, ejects: bool) -> Callable[[], PoolPolicy]:
+    return lambda: Weighed(weighing, ejects)
+
+
+BASELINES: dict[str, Callable[[], PoolPolicy]] = {
+    "equal": lambda: equal,
+    "capacity-proportional": lambda: capacity_proportional,
+    "ready-proportional": lambda: ready_proportional,
+    "cheapest-first": lambda: cheapest_first,
+    "latency-gradient": _weighed("LatencyGradient", False),
+    "expected-delay": _weighed("ExpectedDelay", False),
+    "capacity-proportional + ejection": _weighed("Capacity", True),
+    "ready-proportional + ejection": _weighed("Ready", True),
+    "expected-delay + ejection": _weighed("ExpectedDelay", True),
 }
+"""By name, each made anew for a batch."""
 
 
 def _normalised(values: FloatArray, view: PoolsView) -> FloatArray:

@@ -20,6 +20,7 @@ from tests.integration.harness import (
     ApiError,
     Cluster,
     Exporter,
+    Json,
     Namespace,
     OperatorProcess,
     Prometheus,
@@ -29,7 +30,7 @@ from tests.integration.harness import (
 )
 
 KUBECONFIG_VARIABLE = "RLSCALER_TEST_KUBECONFIG"
-CRD_FILE = ROOT / "charts" / "crds" / "rlscalers.yaml"
+CRD_FILES = sorted((ROOT / "charts" / "crds").glob("*.yaml"))
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -39,7 +40,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     given = os.environ.get(KUBECONFIG_VARIABLE)
     if given:
         real = Cluster(Path(given), Api(Path(given)))
-        install_crd(real.api)
+        install_crds(real.api)
         yield real
         return
     from sim.twin.hosted import HostedCluster
@@ -47,13 +48,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with HostedCluster(time_scale=TIME_SCALE, start_up_s=10.0) as twin:
         kubeconfig = twin.write_kubeconfig(tmp_path_factory.mktemp("twin") / "kubeconfig")
         embedded = Cluster(kubeconfig, Api(kubeconfig), twin)
-        install_crd(embedded.api)
+        install_crds(embedded.api)
         yield embedded
 
 
-def install_crd(api: Api) -> None:
-    """Apply the chart's CRD and wait until its objects are served."""
-    crd = yaml.safe_load(CRD_FILE.read_text())
+def install_crds(api: Api) -> None:
+    """Apply the chart's CRDs and wait until their objects are served."""
+    for path in CRD_FILES:
+        install_crd(api, yaml.safe_load(path.read_text()))
+
+
+def install_crd(api: Api, crd: Json) -> None:
     name = crd["metadata"]["name"]
     try:
         api.create(CRDS, crd)
@@ -68,7 +73,7 @@ def install_crd(api: Api) -> None:
         conditions = api.get(f"{CRDS}/{name}")["status"]["conditions"]
         assert any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
         try:
-            return "items" in api.get("/apis/rlscaler.dev/v1alpha1/rlscalers")
+            return "items" in api.get(f"/apis/rlscaler.dev/v1alpha1/{crd['spec']['names']['plural']}")
         except ApiError:
             return False
 

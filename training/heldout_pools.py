@@ -14,7 +14,7 @@ import numpy.typing as npt
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sim.envs.pool_batch import PoolsBatch, PoolsConfig
-from sim.pool_baselines import BASELINES
+from sim.pool_baselines import BASELINES, PoolPolicy
 
 SEED = 987_003
 """Of the episodes: no training uses it."""
@@ -36,13 +36,14 @@ def evaluate_pools(model: BaseAlgorithm, config: PoolsConfig) -> dict[str, Any]:
     results = {"policy": _played(whole, learned)}
     # formulas speak the Box, whatever the policy chooses among
     box = replace(whole, levels=None)
-    for name, formula in BASELINES.items():
+    for name, make in BASELINES.items():
         for headroom in HEADROOMS:
-            results[f"{name}-{headroom:g}"] = _played(
-                box,
-                lambda batch, formula=formula, headroom=headroom: formula(batch.view(), headroom),  # type: ignore[misc]
-            )
+            results[f"{name}-{headroom:g}"] = _played(box, _acting(make(), headroom))
     return {"episodes": EPISODES, "steps": whole.horizon_steps, "seed": SEED, "results": results}
+
+
+def _acting(formula: PoolPolicy, headroom: float) -> Act:
+    return lambda batch: formula(batch.view(), headroom)
 
 
 def _played(config: PoolsConfig, act: Act) -> dict[str, float]:

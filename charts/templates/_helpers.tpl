@@ -65,10 +65,18 @@ app.kubernetes.io/component: tuning
 # The registry of RLScalers is kept by one list and one watch.
 - apiGroups: [rlscaler.dev]
   resources: [rlscalers]
-  verbs: [list, watch]
+  verbs: [get, list, watch]
 # Decisions and conditions are written to the status subresource only; specs are the users'.
 - apiGroups: [rlscaler.dev]
   resources: [rlscalers/status]
+  verbs: [patch]
+# Budgets: which groups of RLScalers share a limit.
+- apiGroups: [rlscaler.dev]
+  resources: [rlscalerbudgets]
+  verbs: [list, watch]
+# Budgets: who has how much of it, and what is refused, in the status subresource only.
+- apiGroups: [rlscaler.dev]
+  resources: [rlscalerbudgets/status]
   verbs: [patch]
 # Targets: current and ready replicas; watched where they are many.
 - apiGroups: [apps]
@@ -92,15 +100,19 @@ app.kubernetes.io/component: tuning
   {{- end }}
   verbs: [get{{ if $.Values.rbac.write }}, patch{{ end }}]
 {{- end }}
-{{- if .Values.rbac.routes }}
-# Routes: their weights, and whether the gateway has accepted them.
-- apiGroups: [gateway.networking.k8s.io]
-  resources: [httproutes]
-  verbs: [get{{ if .Values.rbac.write }}, patch{{ end }}]
+{{- range .Values.rbac.routes }}
+# {{ . }}s: their weights, and those that deleted RLScalers have left behind.
+- apiGroups: [{{ get (dict "VirtualService" "networking.istio.io" "TraefikService" "traefik.io" "Ingress" "networking.k8s.io") . | default "gateway.networking.k8s.io" }}]
+  resources: [{{ get (dict "Ingress" "ingresses") . | default (printf "%ss" (lower .)) }}]
+  verbs: [get, list{{ if $.Values.rbac.write }}, patch{{ end }}]
 {{- end }}
 # A target that an HPA scales is left alone, and the RLScaler says so.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
+  verbs: [list, watch]
+# And so is one that KEDA scales, where KEDA is installed.
+- apiGroups: [keda.sh]
+  resources: [scaledobjects]
   verbs: [list, watch]
 {{- if .Values.rbac.configMaps }}
 # Policy artifacts in ConfigMaps (spec.policy.artifact.configMap).

@@ -7,15 +7,17 @@ decides how many replicas a service needs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from controller.actuation.routes import HttpRoutes, Plan, RouteProvider
+from controller.actuation.routes.keeper import Kept, RouteKeeper, RouteRef
 from controller.actuation.scale import Scaler
 from controller.actuation.target import Target
 from controller.actuation.targets import TargetWatches
+from controller.actuation.weights import Ask, weigher
 from controller.api.constants import Reason
-from controller.core import Pool, route_weights, split_replicas
+from controller.core import Pool, split_replicas
 from controller.errors import Conflict, Forbidden, KindNotFound, KubernetesError, NotFound, NotScalable
 from controller.kube import Kube
 from controller.trouble import Trouble
@@ -33,11 +35,16 @@ class Scaled:
 
 @dataclass(frozen=True)
 class RouteWish:
-    """One route to keep in step: provider kind, name and rule, as in spec.routes."""
+    """One route to keep in step, as in spec.routes.
+
+    max_step: percentage points a turn, None for no limit. remember: whether to note the weights of before.
+    """
 
     kind: str
     name: str
     rule: str | None
+    max_step: int | None = None
+    remember: bool = True
 
 
 @dataclass
@@ -47,14 +54,36 @@ class Routed:
     weights: dict[str, int] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
     trouble: Trouble | None = None
+    restored: bool = False
+    """Whether the weights of before are to be in the routes."""
+    note: str = ""
+    """By what the weights were decided, where it is not by ready replicas."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The pools that share one traffic: their Services, bounds and ready replicas, in one order.
+
+    ask: their shares from their current weights (None: leave these); without it, by ready replicas.
+    """
+
+    services: Sequence[str]
+    pools: Sequence[Pool]
+    ready: Sequence[int]
+    ask: Ask | None = None
 
 
 class Actuator:
-    """Carries decisions out through the Kubernetes API."""
+    """Carries decisions out through the Kubernetes API. now_s: control seconds, for what routes wait for."""
 
-    def __init__(self, kube: Kube, watches: TargetWatches | None = None) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        watches: TargetWatches | None = None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.scaler = Scaler(kube, watches)
-        self._routes: dict[str, RouteProvider] = {HttpRoutes.kind: HttpRoutes(kube)}
+        self.routes = RouteKeeper(kube, now_s)
 
     async def scale(self, targets: Sequence[Target], wanted: Sequence[int]) -> Scaled:
         """Write replicas where they differ; the first failure ends it, as the rest was decided together."""
@@ -72,62 +101,49 @@ class Actuator:
         return Scaled(tuple(now), changed)
 
     async def sync_routes(
-        self,
-        namespace: str,
-        wishes: Sequence[RouteWish],
-        services: Sequence[str],
-        pools: Sequence[Pool],
-        ready: Sequence[int],
-        act: bool,
+        self, namespace: str, owner: str, wishes: Sequence[RouteWish], shared: Shared, act: bool
     ) -> Routed:
-        """Bring the weights of our backendRefs in step with the ready replicas of the pools."""
+        """Bring the weights of our backends in step with the ready replicas of the pools.
+
+        owner: name of the RLScaler, which the routes remember its weights by.
+        """
         result = Routed()
-        for wish in wishes:
+        refs = {RouteRef(namespace, owner, wish.kind, wish.name, wish.rule): wish for wish in wishes}
+        if act:
+            await self._leave(namespace, owner, refs, result)
+        for ref, wish in refs.items():
+            weigh = weigher(shared.services, shared.pools, shared.ready, wish.max_step, shared.ask)
             try:
-                trouble = await self._sync_route(namespace, wish, services, pools, ready, act, result)
+                kept = await self.routes.sync(ref, shared.services, weigh, act, wish.remember)
             except KubernetesError as error:
-                trouble = _route_trouble(error)
-            result.trouble = result.trouble or trouble
+                kept = Kept(trouble=route_trouble(error))
+            result.weights |= kept.weights
+            result.changes += kept.changes
+            result.trouble = result.trouble or kept.trouble
         return result
 
-    async def _sync_route(
-        self,
-        namespace: str,
-        wish: RouteWish,
-        services: Sequence[str],
-        pools: Sequence[Pool],
-        ready: Sequence[int],
-        act: bool,
-        result: Routed,
-    ) -> Trouble | None:
-        provider = self._routes.get(wish.kind)
-        if provider is None:
-            return Trouble(
-                Reason.ROUTE_NOT_FOUND, f"routes of kind {wish.kind} are not available in this release"
-            )
-        route = await provider.read(namespace, wish.name)
-        if sum(ready) <= 0:
-            result.weights |= {}
-            return provider.health(route)
+    async def restore_routes(self, namespace: str, owner: str, wishes: Sequence[RouteWish]) -> Routed:
+        """Put back the weights that the routes had before this RLScaler."""
+        result = Routed(restored=True)
+        for wish in wishes:
+            await self._restore(RouteRef(namespace, owner, wish.kind, wish.name, wish.rule), result)
+        return result
 
-        def weigh(total: int) -> Mapping[str, int]:
-            weights = route_weights(ready, pools, total) or [0] * len(pools)
-            return dict(zip(services, weights, strict=True))
+    async def _leave(self, namespace: str, owner: str, wished: Collection[RouteRef], result: Routed) -> None:
+        """Restore the routes that the RLScaler weighed until its spec changed."""
+        for ref in self.routes.known(namespace, owner):
+            if ref not in wished:
+                await self._restore(ref, result)
+                if result.trouble is None:
+                    self.routes.forget_route(ref)
 
-        plan = provider.plan(route, wish.rule, services, weigh)
-        if plan.problem is not None:
-            return plan.problem
-        result.weights |= dict(plan.weights)
-        await self._apply(provider, namespace, wish.name, plan, act, result)
-        return provider.health(route)
-
-    async def _apply(
-        self, provider: RouteProvider, namespace: str, name: str, plan: Plan, act: bool, result: Routed
-    ) -> None:
-        if not plan.operations or not act:
-            return
-        await provider.apply(namespace, name, plan)
-        result.changes += [f"{provider.kind} {name}, rule {change}" for change in plan.changes]
+    async def _restore(self, ref: RouteRef, result: Routed) -> None:
+        try:
+            result.changes += await self.routes.restore(ref)
+        except NotFound:
+            pass  # the route is gone, and its weights with it
+        except KubernetesError as error:
+            result.trouble = result.trouble or route_trouble(error)
 
 
 def pool_steps(current: Sequence[int], desired: int, pools: Sequence[Pool]) -> list[int]:
@@ -165,6 +181,7 @@ _SCALE_REASONS: tuple[tuple[type[KubernetesError], Reason], ...] = (
 )
 
 
-def _route_trouble(error: KubernetesError) -> Trouble:
+def route_trouble(error: KubernetesError) -> Trouble:
+    """RoutesSynced's reason for what the API server answered."""
     reason = Reason.ROUTE_NOT_FOUND if isinstance(error, NotFound) else Reason.ROUTE_UPDATE_FAILED
     return Trouble(reason, str(error))

@@ -12,6 +12,9 @@ WELL_KNOWN: Final = frozenset(
 )
 
 
+TargetKey = tuple[str, str, str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class TargetRef:
     """What an RLScaler points at; always in its own namespace."""
@@ -25,27 +28,33 @@ class TargetRef:
         return f"{self.kind} {self.namespace}/{self.name}"
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> TargetKey:
         """Identity whatever the version: two API versions of one group are one target."""
         return (self.api_version.rpartition("/")[0], self.kind, self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A scale target as last read. `replicas`: spec.replicas of its scale; `ready`: None where unknown."""
+    """A scale target as last read. `replicas`: spec.replicas of its scale; `ready`: None where unknown.
+
+    `uid` tells it from one of the same name that was deleted.
+    """
 
     ref: TargetRef
     resource: Resource
     replicas: int
     ready: int | None
     resource_version: str
+    uid: str = ""
 
 
 def read_target(ref: TargetRef, resource: Resource, scale: Json, body: Json) -> Target:
     """From its Scale and itself; a well-known kind is its own Scale."""
     replicas = (scale.get("spec") or {}).get("replicas")
-    version = str(scale["metadata"]["resourceVersion"])
-    return Target(ref, resource, 1 if replicas is None else int(replicas), _ready(ref, scale, body), version)
+    replicas = 1 if replicas is None else int(replicas)
+    metadata = scale["metadata"]
+    version, uid = str(metadata["resourceVersion"]), str(metadata.get("uid", ""))
+    return Target(ref, resource, replicas, _ready(ref, scale, body), version, uid)
 
 
 def _ready(ref: TargetRef, scale: Json, body: Json) -> int | None:

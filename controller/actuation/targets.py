@@ -8,6 +8,7 @@ watch has missed: every write carries the resourceVersion that was read, and a r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from controller.kube import Json, Kube, Resource
 
 logger = logging.getLogger(__name__)
 
-SYNC_REAL_S = 5.0
+SYNC_REAL_S = 10.0
 RETRY_REAL_S = (0.2, 30.0)
 REFUSED_REAL_S = 600.0
 
@@ -54,6 +55,14 @@ class TargetWatches:
         watch = self._watch_of(ref)
         return watch.found.get((ref.namespace, ref.name)) if watch is not None and watch.live else None
 
+    async def begin(self, refs: Iterable[TargetRef]) -> None:
+        """Begin the watches that pay for these targets, which are all about to be read. Waits for none."""
+        self.keep(refs)
+        for (api_version, kind), asked in self._asked.items():
+            if (api_version, kind) in WELL_KNOWN and len(asked) >= self._least:
+                with contextlib.suppress(KubernetesError):  # `expect` says so of each target
+                    await self._begin_all(api_version, kind)
+
     async def expect(self, ref: TargetRef) -> None:
         """Someone is about to read this target: begin to watch when it pays, and wait a little for it."""
         kind = (ref.api_version, ref.kind)
@@ -65,9 +74,7 @@ class TargetWatches:
             return
         watch = self._watch_of(ref)
         if watch is None:
-            resource = await self._kube.resource(ref.api_version, ref.kind)
-            for namespace in self._namespaces:
-                self._begin(resource, namespace)
+            await self._begin_all(*kind)
             watch = self._watch_of(ref)
         if watch is not None and not watch.synced.is_set():
             try:
@@ -96,6 +103,11 @@ class TargetWatches:
     def _watch_of(self, ref: TargetRef) -> _Watch | None:
         namespace = None if self._namespaces == (None,) else ref.namespace
         return self._watches.get((ref.api_version, ref.kind, namespace))
+
+    async def _begin_all(self, api_version: str, kind: str) -> None:
+        resource = await self._kube.resource(api_version, kind)
+        for namespace in self._namespaces:
+            self._begin(resource, namespace)
 
     def _begin(self, resource: Resource, namespace: str | None) -> None:
         key = (resource.group_version, resource.kind, namespace)

@@ -23,6 +23,11 @@ PAUSED_ANNOTATION: Final = f"{GROUP}/paused"
 
 PAUSED_VALUE: Final = "true"
 
+PROMOTE_ANNOTATION: Final = f"{GROUP}/promote"
+"""The first characters of a canary's digest, or `"true"`, put the canary of an RLScaler in charge."""
+
+PROMOTE_ANY: Final = "true"
+
 
 class ConditionType(StrEnum):
     """`status.conditions[].type`."""
@@ -62,6 +67,7 @@ class Reason(StrEnum):
     # AbleToScale
     READY_FOR_NEW_SCALE = "ReadyForNewScale"
     SUCCEEDED_RESCALE = "SucceededRescale"
+    OUTSIDE_CHANGE = "OutsideChange"
     SHADOW_MODE = "ShadowMode"
     TARGET_NOT_FOUND = "TargetNotFound"
     KIND_NOT_FOUND = "KindNotFound"
@@ -98,6 +104,11 @@ class Reason(StrEnum):
     ARTIFACT_INVALID = "ArtifactInvalid"
     ARTIFACT_DIGEST_MISMATCH = "ArtifactDigestMismatch"
     ARTIFACT_SCHEMA_MISMATCH = "ArtifactSchemaMismatch"
+    ARTIFACT_NOT_ALLOWED = "ArtifactNotAllowed"
+    ARTIFACT_UNREACHABLE = "ArtifactUnreachable"
+    ARTIFACT_TOO_LARGE = "ArtifactTooLarge"
+    ARTIFACT_DOWNLOADING = "ArtifactDownloading"
+    RELOAD_FAILED = "ReloadFailed"
 
     # RoutesSynced
     NO_ROUTES = "NoRoutes"
@@ -110,12 +121,16 @@ class Reason(StrEnum):
     ROUTE_NOT_ACCEPTED = "RouteNotAccepted"
     ROUTE_REFS_NOT_RESOLVED = "RouteRefsNotResolved"
     ROUTE_UPDATE_FAILED = "RouteUpdateFailed"
+    ROUTE_NOT_WEIGHTED = "RouteNotWeighted"
+    ROUTE_REJECTED = "RouteRejected"
+    CONTESTED = "Contested"
 
-    # Fallback (the first four are Decision.fallback)
+    # Fallback (the first five are Decision.fallback)
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     POLICY_UNAVAILABLE = "PolicyUnavailable"
     INVALID_ACTION = "InvalidAction"
     CAPACITY_UNKNOWN = "CapacityUnknown"
+    RECOVERING = "Recovering"
     POLICY_IN_CHARGE = "PolicyInCharge"
 
     # Paused
@@ -137,8 +152,17 @@ class EventReason(StrEnum):
     FALLBACK_ENDED = "FallbackEnded"
     POLICY_LOADED = "PolicyLoaded"
     POLICY_UNAVAILABLE = "PolicyUnavailable"
+    POLICY_RELOAD_FAILED = "PolicyReloadFailed"
+    CANARY_STARTED = "CanaryStarted"
+    CANARY_PROMOTED = "CanaryPromoted"
+    CANARY_ROLLED_BACK = "CanaryRolledBack"
+    CANARY_UNAVAILABLE = "CanaryUnavailable"
+    CANARY_ENDED = "CanaryEnded"
     CONFLICTING_AUTOSCALER = "ConflictingAutoscaler"
+    OUTSIDE_CHANGE = "OutsideChange"
     TARGET_NOT_FOUND = "TargetNotFound"
     INVALID_SPEC = "InvalidSpec"
     PAUSED = "Paused"
     RESUMED = "Resumed"
+    BUDGET_EXHAUSTED = "BudgetExhausted"
+    BUDGET_RELIEVED = "BudgetRelieved"

@@ -14,6 +14,7 @@ from controller.api.types import (
     Backend,
     Behavior,
     Fallback,
+    Limits,
     RLScalerSpec,
     ScaleDownRules,
     ScaleTargetRef,
@@ -37,6 +38,7 @@ def _service_spec(spec: RLScalerSpec) -> core.ServiceSpec:
     low, high = total_bounds(spec)
     idle_after_s, activation_rps = _sleep(spec)
     latency = spec.objective.slo.latency if spec.objective.slo else None
+    start_up = spec.objective.start_up_seconds
     return core.ServiceSpec(
         min_replicas=low,
         max_replicas=high,
@@ -45,7 +47,7 @@ def _service_spec(spec: RLScalerSpec) -> core.ServiceSpec:
         slo_percentile=float(latency.percentile) if latency else 95.0,
         preference=float(spec.objective.preference),
         capacity_rps=_optional_decimal(spec.objective.capacity_per_replica),
-        start_up_s=float(spec.objective.start_up_seconds),
+        start_up_s=math.nan if start_up is None else float(start_up),
         target_utilisation=spec.objective.target_utilization / 100.0,
         policy_type=spec.policy.type,
         idle_after_s=idle_after_s,
@@ -53,6 +55,7 @@ def _service_spec(spec: RLScalerSpec) -> core.ServiceSpec:
         behavior=_behavior(spec.behavior),
         fallback=_fallback(spec.fallback),
         pools=tuple(_pool(backend) for backend in spec.backends or ()),
+        limits=_limits(spec.limits),
     )
 
 
@@ -87,7 +90,13 @@ def backend_service(backend: Backend) -> str:
 
 
 def _sleep(spec: RLScalerSpec) -> tuple[float, float]:
-    """Seconds of idleness before zero, and the request rate (requests/s) up to which a service is idle."""
+    """Seconds of idleness before zero, and the request rate (requests/s) up to which a service is idle.
+
+    spec.scaleToZero goes before what the formula of another system says of it.
+    """
+    if spec.scale_to_zero is not None:
+        rest = spec.scale_to_zero
+        return float(rest.cooldown_seconds), parse_decimal(rest.activation_requests_per_second)
     policy = to_formula(spec.policy.formula) if spec.policy.formula is not None else None
     if isinstance(policy, KedaPolicy):
         return policy.cooldown_s, policy.activation_rps
@@ -124,8 +133,15 @@ def _rules(rules: ScaleUpRules | ScaleDownRules) -> core.ScalingRules:
 
 def _fallback(fallback: Fallback) -> core.Fallback:
     return core.Fallback(
-        failure_threshold=fallback.failure_threshold, behavior=fallback.behavior, replicas=fallback.replicas
+        failure_threshold=fallback.failure_threshold,
+        behavior=fallback.behavior,
+        replicas=fallback.replicas,
+        recovery_threshold=fallback.recovery_threshold,
     )
+
+
+def _limits(limits: Limits) -> core.Limits:
+    return core.Limits(limits.changes_per_hour, limits.max_step, limits.min_step)
 
 
 def _optional_decimal(text: str | None) -> float:

@@ -32,6 +32,9 @@ MESSAGE_LIMIT: Final = 32768
 
 DNS_SUBDOMAIN: Final = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 DNS_LABEL: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+CRON_PATTERN: Final = "^[0-9A-Za-z*/,#-]+( +[0-9A-Za-z*/,#-]+){4}$"
+"""Five fields; what they may hold in detail is checked by `controller.schedules`."""
+ZONE_PATTERN: Final = "^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"
 
 
 def text(limit: int, pattern: str | None = None, least: int = 1) -> Any:

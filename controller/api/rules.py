@@ -16,21 +16,22 @@ from controller.api.decimals import is_percentile
 from controller.api.model import Rule
 
 if TYPE_CHECKING:
+    from controller.api.artifact import Artifact
     from controller.api.formula import Formula
     from controller.api.types import (
-        Artifact,
         Backend,
         Fallback,
         LatencyObjective,
+        Limits,
         Metrics,
         Policy,
         RLScalerSpec,
+        Schedule,
     )
 
 BACKENDS_LIMIT: Final = 8
 
 AVAILABLE_PRESETS: Final = ("envoy", "istio", "ingress-nginx", "custom")
-AVAILABLE_ROUTE_KINDS: Final = ("HTTPRoute",)
 
 
 def _available(what: str, allowed: tuple[str, ...]) -> Rule:
@@ -50,12 +51,6 @@ def _either(values: tuple[str, ...]) -> str:
 
 
 PRESET: Final = _available("preset", AVAILABLE_PRESETS)
-ROUTE_KIND: Final = _available("kind of route", AVAILABLE_ROUTE_KINDS)
-SCHEDULES: Final = Rule(
-    cel="size(self) == 0",
-    message="schedules are not available in this release; leave spec.schedules out",
-    holds=lambda schedules: not schedules,
-)
 
 
 def _percentile(latency: LatencyObjective) -> bool:
@@ -98,10 +93,6 @@ def _url_has_digest(artifact: Artifact) -> bool:
     return artifact.url is None or artifact.sha256 is not None
 
 
-def _no_url(artifact: Artifact) -> bool:
-    return artifact.url is None
-
-
 ARTIFACT: Final = (
     Rule(
         cel=(
@@ -114,11 +105,6 @@ ARTIFACT: Final = (
         cel="!has(self.url) || has(self.sha256)",
         message="url needs sha256, the hex digest of the file",
         holds=_url_has_digest,
-    ),
-    Rule(
-        cel="!has(self.url)",
-        message="url is not available in this release; use builtin, configMap or file",
-        holds=_no_url,
     ),
 )
 
@@ -243,6 +229,32 @@ FALLBACK: Final = (
 )
 
 
+def _start_is_not_end(schedule: Schedule) -> bool:
+    return schedule.start != schedule.end
+
+
+SCHEDULE: Final = (
+    Rule(
+        cel="self.start != self.end",
+        message="start and end must differ",
+        holds=_start_is_not_end,
+    ),
+)
+
+
+def _steps(limits: Limits) -> bool:
+    return limits.min_step is None or limits.max_step is None or limits.min_step <= limits.max_step
+
+
+LIMITS: Final = (
+    Rule(
+        cel="!has(self.minStep) || !has(self.maxStep) || self.minStep <= self.maxStep",
+        message="minStep must be less than or equal to maxStep",
+        holds=_steps,
+    ),
+)
+
+
 def _pool_bounds(backend: Backend) -> bool:
     return backend.min_replicas <= backend.max_replicas
 
@@ -302,8 +314,28 @@ def _distinct_targets(spec: RLScalerSpec) -> bool:
     return len(set(targets)) == len(targets)
 
 
+def _routing_has_routes(spec: RLScalerSpec) -> bool:
+    return spec.routing is None or bool(spec.routes)
+
+
 def _routes_have_pools(spec: RLScalerSpec) -> bool:
     return not spec.routes or spec.backends is not None
+
+
+def _cost_has_target(spec: RLScalerSpec) -> bool:
+    return spec.cost_per_replica is None or spec.backends is None
+
+
+def _may_be_zero(spec: RLScalerSpec) -> bool:
+    return spec.scale_to_zero is None or (
+        spec.min_replicas == 0 and all(pool.min_replicas == 0 for pool in spec.backends or ())
+    )
+
+
+def _schedules_fit_max(spec: RLScalerSpec) -> bool:
+    return spec.max_replicas is None or all(
+        schedule.min_replicas <= spec.max_replicas for schedule in spec.schedules or ()
+    )
 
 
 def _sum(field: str) -> str:
@@ -368,5 +400,31 @@ SPEC: Final = (
         cel="!has(self.routes) || size(self.routes) == 0 || has(self.backends)",
         message="spec.routes needs spec.backends, whose weights the routes carry",
         holds=_routes_have_pools,
+    ),
+    Rule(
+        cel="!has(self.routing) || (has(self.routes) && size(self.routes) > 0)",
+        message="spec.routing needs spec.routes, whose weights it decides",
+        holds=_routing_has_routes,
+    ),
+    Rule(
+        cel="!has(self.costPerReplica) || !has(self.backends)",
+        message="spec.costPerReplica is for spec.scaleTargetRef; spec.backends have their own costPerReplica",
+        holds=_cost_has_target,
+    ),
+    Rule(
+        cel=(
+            "!has(self.scaleToZero) || (self.minReplicas == 0 && "
+            "(!has(self.backends) || self.backends.all(b, b.minReplicas == 0)))"
+        ),
+        message="spec.scaleToZero needs spec.minReplicas 0, and minReplicas 0 of each of spec.backends",
+        holds=_may_be_zero,
+    ),
+    Rule(
+        cel=(
+            "!has(self.schedules) || !has(self.maxReplicas) || "
+            "self.schedules.all(s, s.minReplicas <= self.maxReplicas)"
+        ),
+        message="minReplicas of each of spec.schedules must be less than or equal to spec.maxReplicas",
+        holds=_schedules_fit_max,
     ),
 )

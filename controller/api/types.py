@@ -13,7 +13,11 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from controller.api import rules
+from controller.api.artifact import BUILTIN_POLICY, Artifact
+from controller.api.canary import Canary, CanaryStatus
 from controller.api.fields import (
+    CRON_PATTERN,
+    ZONE_PATTERN,
     Count,
     Decimal,
     LabelName,
@@ -33,6 +37,7 @@ from controller.api.fields import (
 )
 from controller.api.formula import Formula
 from controller.api.model import ApiModel, Rule
+from controller.api.routing import Routing
 from controller.api.rules import BACKENDS_LIMIT
 
 MAP_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
@@ -75,6 +80,20 @@ class Backend(ApiModel):
             "pools are filled first."
         ),
     )
+    capacity_per_replica: PositiveDecimal | None = Field(
+        default=None,
+        description=(
+            "Requests per second that one replica of this pool serves, a decimal in a string. Default: "
+            "spec.objective.capacityPerReplica, or what is estimated for all pools."
+        ),
+    )
+    metrics_service: Annotated[str, text(253)] | None = Field(
+        default=None,
+        description=(
+            "The pool's name in the metrics, for routing policies that look at each pool. Default: its "
+            "service."
+        ),
+    )
     min_weight: Weight = Field(default=0, description="Smallest share of the traffic, in percent.")
     max_weight: Weight = Field(default=100, description="Largest share of the traffic, in percent.")
 
@@ -96,9 +115,12 @@ Backends = Annotated[
 class Route(ApiModel):
     """A route whose weights are kept in step with the pools."""
 
-    kind: Annotated[
-        Literal["HTTPRoute", "GRPCRoute", "VirtualService", "TraefikService", "Ingress"], rules.ROUTE_KIND
-    ] = Field(description="Kind of the route. Available in this release: HTTPRoute (Gateway API).")
+    kind: Literal["HTTPRoute", "GRPCRoute", "VirtualService", "TraefikService", "Ingress"] = Field(
+        description=(
+            "Kind of the route: HTTPRoute or GRPCRoute (Gateway API), VirtualService (Istio), TraefikService "
+            "(weighted), or Ingress (the canary Ingress of ingress-nginx)."
+        )
+    )
     name: ObjectName = Field(description="Name of the route, in the RLScaler's namespace.")
     rule: Annotated[str, text(253)] | None = Field(
         default=None,
@@ -106,6 +128,21 @@ class Route(ApiModel):
             "Name of the route rule that holds the pools' backendRefs. Default: every rule that "
             "refers to one of them."
         ),
+    )
+    max_step: Annotated[int, whole(1, 100)] | None = Field(
+        default=None,
+        description=(
+            "Most percentage points that a pool's weight moves in one sync period; a pool without ready "
+            "replicas loses its traffic at once. Default: no limit."
+        ),
+    )
+    restore_on_delete: Annotated[bool, Field(strict=True)] = Field(
+        default=True,
+        description="Whether the weights of before are put back when this RLScaler is deleted.",
+    )
+    restore_on_pause: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="Whether the weights of before are put back when this RLScaler is paused.",
     )
 
 
@@ -161,8 +198,12 @@ class Objective(ApiModel):
             "and in the floor under the learned policy."
         ),
     )
-    start_up_seconds: Seconds = Field(
-        default=60, description="Seconds from the creation of a replica until it is ready for traffic."
+    start_up_seconds: Seconds | None = Field(
+        default=None,
+        description=(
+            "Seconds from the creation of a replica until it is ready for traffic. Default: learned from "
+            "the service's own scale-ups (60 until one has been seen), see status.startUpSeconds."
+        ),
     )
 
 
@@ -302,41 +343,6 @@ class Metrics(ApiModel):
 # --- by what --------------------------------------------------------------------------------------
 
 
-class ConfigMapArtifact(ApiModel):
-    """A policy artifact in a ConfigMap's binaryData."""
-
-    name: ObjectName = Field(description="Name of the ConfigMap, in the RLScaler's namespace.")
-    key: SecretKey = Field(default="policy.onnx", description="Key in binaryData.")
-
-
-class Artifact(ApiModel):
-    """Where the policy's weights come from: exactly one of builtin, configMap, file and url."""
-
-    RULES: ClassVar[tuple[Rule, ...]] = rules.ARTIFACT
-
-    builtin: LabelName | None = Field(
-        default=None, description="Name of a policy that comes with the operator: default or ppo."
-    )
-    config_map: ConfigMapArtifact | None = Field(default=None, description="An ONNX file in a ConfigMap.")
-    file: Annotated[str, text(1024)] | None = Field(
-        default=None,
-        description="Path of an ONNX file in the operator's container, relative to its policy directory.",
-    )
-    url: Annotated[str, text(2048, "^https?://")] | None = Field(
-        default=None,
-        description="http:// or https:// address of an ONNX file. Not available in this release.",
-    )
-    sha256: Annotated[str, text(64, "^[0-9a-f]{64}$")] | None = Field(
-        default=None,
-        description=(
-            "SHA-256 of the ONNX file in hex, which is checked before it is loaded. Required with url."
-        ),
-    )
-
-
-BUILTIN_POLICY = Artifact(builtin="default")
-
-
 class Policy(ApiModel):
     """What decides."""
 
@@ -357,6 +363,13 @@ class Policy(ApiModel):
         default=None,
         alias="artifact",
         description="The learned policy's weights; only used by type RL. Default: builtin default.",
+    )
+    canary: Canary | None = Field(
+        default=None,
+        description=(
+            "A second, learned policy: scored in shadow beside the one above, and promoted by hand or by its "
+            "scores."
+        ),
     )
 
     @property
@@ -449,6 +462,10 @@ class Fallback(ApiModel):
             "replicas are held."
         ),
     )
+    recovery_threshold: Annotated[int, whole(1, 1000)] = Field(
+        default=3,
+        description="Sync periods in a row with usable metrics before the policy decides again.",
+    )
     behavior: Literal["HPA", "Hold", "Static"] = Field(
         default="HPA",
         description=(
@@ -459,15 +476,87 @@ class Fallback(ApiModel):
     replicas: Replicas | None = Field(default=None, description="Replicas for behavior Static.")
 
 
-class Schedule(ApiModel):
-    """A floor of replicas between two cron times."""
+CronExpression = Annotated[str, text(64, CRON_PATTERN)]
 
-    start: Annotated[str, text(64)] = Field(description="Cron expression of the start.")
-    end: Annotated[str, text(64)] = Field(description="Cron expression of the end.")
-    timezone: Annotated[str, text(64)] = Field(
-        default="UTC", description="IANA time zone, such as Europe/Paris."
+
+class Schedule(ApiModel):
+    """A floor of replicas between two cron times, by the clock of a time zone."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = rules.SCHEDULE
+
+    name: LabelName | None = Field(
+        default=None, description="What messages call it. Default: its start, end and time zone."
     )
-    min_replicas: Replicas = Field(description="Fewest replicas between start and end.")
+    start: CronExpression = Field(
+        description=(
+            "When the floor begins: minute, hour, day of month, month and day of week, as in cron: "
+            '"0 8 * * MON-FRI".'
+        )
+    )
+    end: CronExpression = Field(description="When the floor ends, in the same notation; other than start.")
+    timezone: Annotated[str, text(64, ZONE_PATTERN)] = Field(
+        default="UTC", description="IANA time zone of start and end, such as Europe/Paris."
+    )
+    min_replicas: Replicas = Field(
+        description=(
+            "Fewest replicas between start and end, with backends of all pools together. Of schedules that "
+            "overlap the largest counts."
+        )
+    )
+
+
+# --- what holds it back ---------------------------------------------------------------------------
+
+
+class Limits(ApiModel):
+    """Limits of how often, and by how much, replicas change; each is off unless it is set."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = rules.LIMITS
+
+    changes_per_hour: Annotated[int, whole(1, 3600)] | None = Field(
+        default=None,
+        description=(
+            "After so many changes of replicas within an hour nothing is scaled down; scaling up is never "
+            "refused."
+        ),
+    )
+    max_step: Annotated[int, whole(1, 1_000_000)] | None = Field(
+        default=None, description="Most replicas that one decision adds or removes."
+    )
+    min_step: Annotated[int, whole(1, 1_000_000)] | None = Field(
+        default=None,
+        description=(
+            "Changes of fewer replicas are not made, except for bounds, floors, an SLO in danger, and waking "
+            "from zero."
+        ),
+    )
+
+
+class ScaleToZero(ApiModel):
+    """When a service goes to zero replicas, and when it comes back."""
+
+    activation_requests_per_second: Decimal = Field(
+        default="0",
+        description=(
+            "A request rate above this wakes the service and keeps it awake; at or below it the service is "
+            "idle. A decimal in a string."
+        ),
+    )
+    cooldown_seconds: Annotated[int, whole(0, 86400)] = Field(
+        default=300, description="Seconds of idleness before the last replicas go."
+    )
+
+
+class OutsideChange(ApiModel):
+    """What happens when somebody else changes the replicas, such as `kubectl scale`."""
+
+    hold_seconds: Annotated[int, whole(0, 86400)] = Field(
+        default=300,
+        description=(
+            "Seconds for which replicas that somebody else has set are left as they are (bounds excepted). "
+            "0: they are not."
+        ),
+    )
 
 
 # --- the resource ---------------------------------------------------------------------------------
@@ -512,14 +601,45 @@ class RLScalerSpec(ApiModel):
         default_factory=Fallback,
         description="What happens when metrics or the policy fail. Nothing scales down on missing metrics.",
     )
-    schedules: (
-        Annotated[list[Schedule], Field(max_length=64, json_schema_extra=ATOMIC), rules.SCHEDULES] | None
-    ) = Field(default=None, description="Floors of replicas by the clock. Not available in this release.")
+    limits: Limits = Field(
+        default_factory=Limits,
+        description="Limits of how often, and by how much, replicas change; each is off unless it is set.",
+    )
+    scale_to_zero: ScaleToZero | None = Field(
+        default=None,
+        description=(
+            "When the service goes to zero replicas and when it comes back; needs minReplicas 0. Default: "
+            "with minReplicas 0, after 300 s without requests, and with the first of them."
+        ),
+    )
+    schedules: Annotated[list[Schedule], Field(max_length=64, json_schema_extra=ATOMIC)] | None = Field(
+        default=None, description="Floors of replicas by the clock."
+    )
+    outside_change: OutsideChange = Field(
+        default_factory=OutsideChange,
+        description="What happens when somebody else changes the replicas, such as kubectl scale.",
+    )
+    priority: Annotated[int, whole(-1_000_000, 1_000_000)] = Field(
+        default=0,
+        description=(
+            "Who gets replicas first where an RLScalerBudget is too small for all: the higher, the sooner."
+        ),
+    )
+    cost_per_replica: PositiveDecimal | None = Field(
+        default=None,
+        description=(
+            "What one replica costs, for the maxCost of RLScalerBudgets: a decimal in a string, by default "
+            '"1.0". With backends: see theirs.'
+        ),
+    )
     backends: Backends | None = Field(
         default=None, description="Pools of replicas that share one traffic, instead of scaleTargetRef."
     )
     routes: Annotated[list[Route], Field(max_length=16, json_schema_extra=ATOMIC)] | None = Field(
         default=None, description="Routes whose weights follow the pools. Needs backends."
+    )
+    routing: Routing | None = Field(
+        default=None, description="By what the weights of routes are decided. Default: ready replicas."
     )
 
 
@@ -534,6 +654,7 @@ class PolicyStatus(ApiModel):
     schema_: ShortText | None = Field(
         default=None, alias="schema", description="Observation schema of the policy."
     )
+    canary: CanaryStatus | None = Field(default=None, description="The canary of spec.policy.canary.")
 
 
 class BackendStatus(ApiModel):
@@ -561,6 +682,10 @@ class DecisionStatus(ApiModel):
     time: Time | None = Field(default=None, description="When it was made.")
     outcome: ShortText | None = Field(default=None, description="ScaledUp, ScaledDown, NoChange or Held.")
     message: Message | None = Field(default=None, description="The decision in a sentence.")
+    mode: ShortText | None = Field(default=None, description="The mode it was made in: Active or Shadow.")
+    metrics: ShortText | None = Field(
+        default=None, description="What came of reading the load: OK, or why it could not be read."
+    )
     observation: Annotated[dict[str, ShortText], Field(max_length=128)] | None = Field(
         default=None, description="What was observed, decimals in strings by name."
     )
@@ -601,6 +726,24 @@ class StabilizationStatus(ApiModel):
     )
 
 
+class BudgetStatus(ApiModel):
+    """The budget that this RLScaler shares, and what it gets of it."""
+
+    name: ShortText | None = Field(default=None, description="Name of the RLScalerBudget.")
+    cap: Count | None = Field(default=None, description="Most replicas that the budget leaves it now.")
+    message: Message | None = Field(default=None, description="How that came about, in a sentence.")
+
+
+class OutsideChangeStatus(ApiModel):
+    """A change of replicas by somebody else, which is being respected."""
+
+    replicas: Count = Field(description="The replicas that were set.")
+    until: Time = Field(description="Until when they are left as they are.")
+    by: ShortText | None = Field(
+        default=None, description="Who set them, by the field manager that the API server has noted."
+    )
+
+
 class Condition(ApiModel):
     """One aspect of the RLScaler's state."""
 
@@ -636,6 +779,19 @@ class RLScalerStatus(ApiModel):
         default=None, description="Replicas that the policy recommends, before the guard."
     )
     last_scale_time: Time | None = Field(default=None, description="When replicas were last changed.")
+    start_up_seconds: Count | None = Field(
+        default=None,
+        description=(
+            "Seconds from the creation of a replica until it is ready, as learned from the service's "
+            "scale-ups; absent while nothing is known."
+        ),
+    )
+    outside_change: OutsideChangeStatus | None = Field(
+        default=None, description="A change of replicas by somebody else, while it is respected."
+    )
+    budget: BudgetStatus | None = Field(
+        default=None, description="The budget that it shares with others, and what it gets of it."
+    )
     policy: PolicyStatus | None = Field(default=None, description="The policy in charge.")
     backends: (
         Annotated[list[BackendStatus], Field(max_length=BACKENDS_LIMIT, json_schema_extra=MAP_BY_NAME)] | None

@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.api import constants
 from controller.api.crd import structural_schema
-from controller.api.model import Json
+from controller.api.model import ApiModel, Json
 from controller.api.types import RLScalerSpec
 from controller.errors import SpecError
 
 _UNION_MEMBERS: Final = frozenset({"int", "str"})
+
+Model = TypeVar("Model", bound=ApiModel)
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,23 @@ class InvalidSpec(SpecError):
 
 def parse_spec(spec: Json) -> RLScalerSpec:
     """The typed spec, defaults filled in. Raises InvalidSpec."""
+    return parse(RLScalerSpec, spec)
+
+
+def parse(model: type[Model], spec: Json) -> Model:
+    """The spec of any kind of the API as its type, defaults filled in. Raises InvalidSpec."""
     try:
-        return RLScalerSpec.model_validate(_without_nulls(spec))
+        return model.model_validate(_without_nulls(spec))
     except ValidationError as error:
         raise InvalidSpec(list(_problems(error))) from None
 
 
-def admit(manifest: Json) -> Json:
+def admit(manifest: Json, model: type[ApiModel] = RLScalerSpec) -> Json:
     """The manifest as an API server would store it. Raises InvalidSpec."""
     spec = manifest.get("spec")
     if not isinstance(spec, dict):
         raise InvalidSpec([FieldProblem("spec", spec, "Required value")])
-    return {**manifest, "spec": parse_spec(spec).dump()}
+    return {**manifest, "spec": parse(model, spec).dump()}
 
 
 def unknown_fields(manifest: Json) -> list[str]:

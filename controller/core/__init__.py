@@ -6,8 +6,9 @@ was given before and now.
 
 from controller.core.action import ACTION_SCHEMAS, ActionSchema
 from controller.core.decision import Clamp, Decision, Decisions
-from controller.core.engine import Engine
+from controller.core.engine import Budget, Engine
 from controller.core.formulas import FORMULAS, FormulaPolicy
+from controller.core.inquiry import Inquiry
 from controller.core.observation import OBSERVATION_SCHEMA, Feature, ObservationSchema
 from controller.core.policy import ActionPolicy, ForecastPolicy, HpaPolicy, Policy, UnavailablePolicy
 from controller.core.pools import route_weights, split_replicas
@@ -16,6 +17,7 @@ from controller.core.spec import (
     POLICY_TYPES,
     Behavior,
     Fallback,
+    Limits,
     Pool,
     ScalingPolicy,
     ScalingRules,
@@ -32,6 +34,7 @@ __all__ = [
     "ActionPolicy",
     "ActionSchema",
     "Behavior",
+    "Budget",
     "Clamp",
     "Decision",
     "Decisions",
@@ -41,6 +44,8 @@ __all__ = [
     "ForecastPolicy",
     "FormulaPolicy",
     "HpaPolicy",
+    "Inquiry",
+    "Limits",
     "ObservationSchema",
     "Outcome",
     "Policy",

@@ -123,11 +123,16 @@ class BehaviorState:
         self.recommendations = TimedRing(services, SPARE_SLOTS)
         self.ups = TimedRing(services, SPARE_SLOTS)
         self.downs = TimedRing(services, SPARE_SLOTS)
+        self._found_s = np.full(services, -np.inf)
+        self._found = np.zeros(services, dtype=np.int64)
 
     def grow(self, services: int) -> None:
         """Make room for `services` rows."""
         for part in (self.up, self.down, self.recommendations, self.ups, self.downs):
             part.grow(services)
+        more = services - len(self._found)
+        self._found_s = np.concatenate([self._found_s, np.full(more, -np.inf)])
+        self._found = np.concatenate([self._found, np.zeros(more, dtype=np.int64)])
 
     def configure(self, row: int, up: ScalingRules, down: ScalingRules, sync_period_s: float) -> None:
         """Take over one service's rules; rings get long enough for its windows at its sync period."""
@@ -144,6 +149,7 @@ class BehaviorState:
         """Forget the past of these rows."""
         for ring in (self.recommendations, self.ups, self.downs):
             ring.reset(rows)
+        self._found_s[rows], self._found[rows] = -np.inf, 0
 
     def stabilize(
         self, rows: IntArray, now_s: FloatArray, current: IntArray, recommended: IntArray
@@ -168,8 +174,13 @@ class BehaviorState:
         """(lowest, highest) replicas that the rate rules allow now; int `[rows]` each."""
         added = self._changes(self.ups, rows, now_s)
         removed = self._changes(self.downs, rows, now_s)
-        up = self._limit(self.up, rows, current, added, removed, _grown, np.minimum, np.maximum)
-        down = self._limit(self.down, rows, current, added, removed, _shrunk, np.maximum, np.minimum)
+        rise, drop = self._found_of(rows, now_s, 1), self._found_of(rows, now_s, -1)
+        up = self._limit(
+            self.up, rows, current, added, lambda s: removed(s) - drop(s), _grown, np.minimum, np.maximum
+        )
+        down = self._limit(
+            self.down, rows, current, lambda s: added(s) - rise(s), removed, _shrunk, np.maximum, np.minimum
+        )
         highest = np.where(self.up.disabled[rows], current, np.maximum(up, current))
         lowest = np.where(self.down.disabled[rows], current, np.minimum(down, current))
         return lowest, highest
@@ -180,6 +191,22 @@ class BehaviorState:
         up, down = change > 0, change < 0
         self.ups.push(rows[up], now_s[up], change[up])
         self.downs.push(rows[down], now_s[down], -change[down])
+
+    def found(self, row: int, now_s: float, change: int) -> None:
+        """A recorded change of which only now is known, and not when it took place.
+
+        It limits its own direction as one of now, and does not widen the other's limit as if it had just
+        been: the later of both for each.
+        """
+        self._found_s[row], self._found[row] = now_s, change
+
+    def _found_of(self, rows: IntArray, now_s: FloatArray, sign: int) -> Callable[[FloatArray], IntArray]:
+        times, sizes = self._found_s[rows], np.maximum(sign * self._found[rows], 0)
+
+        def within(period_s: FloatArray) -> IntArray:
+            return np.asarray(np.where(times > now_s - period_s, sizes, 0))
+
+        return within
 
     @staticmethod
     def _changes(ring: TimedRing, rows: IntArray, now_s: FloatArray) -> Callable[[FloatArray], IntArray]:

@@ -87,13 +87,23 @@ class History:
         if len(end) and np.all(end == end[0]) and np.all(self.last_bin[rows] == self.last_bin[rows[0]]):
             picked = end[0] - offsets
             stored = (picked <= self.last_bin[rows[0]]) & (picked > self.last_bin[rows[0]] - self.slots)
-            taken = self.values[np.ix_(rows, picked % self.slots)]
+            taken = self._columns(rows, int(picked[0]) % self.slots, bins)
             taken[:, ~stored] = np.nan
-            return np.asarray(taken)
+            return taken
         wanted = end[:, None] - offsets[None, :]
         newest = self.last_bin[rows][:, None]
         stored = (wanted <= newest) & (wanted > newest - self.slots)
         return np.where(stored, self.values[rows[:, None], wanted % self.slots], np.float32(np.nan))
+
+    def _columns(self, rows: IntArray, first: int, bins: int) -> FloatArray:
+        """`bins` slots from slot `first` on, round the end: in whole runs, which are copied fast."""
+        taken = np.empty((len(rows), bins), dtype=self.values.dtype)
+        done = 0
+        while done < bins:
+            run = min(bins - done, self.slots - first)
+            taken[:, done : done + run] = self.values[rows, first : first + run]
+            done, first = done + run, 0
+        return taken
 
 
 def _nanmean_blocks(values: FloatArray, starts: IntArray) -> FloatArray:

@@ -246,22 +246,25 @@ def _shape(raw: FloatArray, inputs: Inputs) -> None:
 
 
 def _maxima(raw: FloatArray, logs: FloatArray, now: FloatArray) -> None:
-    running = np.fmax.accumulate(logs[:, ::-1], axis=1)
-    first = COLUMN[f"load_max_{MAXIMA_S[0]}s"]
-    ends = [round(span / FINE_STEP_S) for span in MAXIMA_S]
-    raw[:, first : first + len(ends)] = np.maximum(running[:, ends] - now[:, None], 0.0)
+    first, bins = COLUMN[f"load_max_{MAXIMA_S[0]}s"], logs.shape[1]
+    begins = [bins - 1 - round(span / FINE_STEP_S) for span in MAXIMA_S]
+    highest = np.full(len(logs), np.nan, dtype=logs.dtype)
+    for place, (begin, end) in enumerate(zip(begins, [bins, *begins[:-1]], strict=True)):
+        highest = np.fmax(highest, np.fmax.reduce(logs[:, begin:end], axis=1))
+        raw[:, first + place] = np.maximum(highest - now, 0.0)
 
 
 def _spread(raw: FloatArray, moves: FloatArray) -> None:
     for span in (600, 3600):
         recent = moves[:, -round(span / FINE_STEP_S) - 1 :]
         known = ~np.isnan(recent)
-        count = known.sum(axis=1)
-        # in float32 the difference of two means would leave a deviation of 1e-4 where there is none
-        filled = np.where(known, recent, np.float32(0.0)).astype(np.float64)
-        mean = filled.sum(axis=1) / np.maximum(count, 1)
-        square = (filled**2).sum(axis=1) / np.maximum(count, 1)
-        deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
+        count = np.count_nonzero(known, axis=1)
+        total = np.where(known, recent, np.float32(0.0)).sum(axis=1, dtype=np.float64)
+        mean = (total / np.maximum(count, 1)).astype(np.float32)
+        # about the mean: in float32 the difference of two means would leave a deviation where there is none
+        apart = np.where(known, recent - mean[:, None], np.float32(0.0))
+        square = np.einsum("ij,ij->i", apart, apart)
+        deviation = np.sqrt(square / np.maximum(count, 1))
         raw[:, COLUMN[f"variability_{span}s"]] = np.where(count >= 3, deviation, np.nan)
 
 

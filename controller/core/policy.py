@@ -85,8 +85,11 @@ class ActionPolicy:
 
     def recommend(self, view: View) -> FloatArray:
         """Replicas decoded from one batched call of `act`."""
-        action = self.act(view.features)
-        return ACTION_SCHEMAS[self.action_schema].decode(action, view.current, view.load)
+        return self.recommend_features(view.features, view.current, view.load)
+
+    def recommend_features(self, features: FloatArray, current: IntArray, load: FloatArray) -> FloatArray:
+        """Replicas float `[N]` for features `[N, F]` at these replicas and loads (in replicas), `[N]`."""
+        return ACTION_SCHEMAS[self.action_schema].decode(self.act(features), current, load)
 
 
 class UnavailablePolicy:

@@ -105,12 +105,14 @@ class Fallback:
     """What to do after `failure_threshold` readings in a row without usable metrics.
 
     HPA: the formula on the metrics that are left. Hold: stay. Static: at least `replicas`.
-    None of them ever goes below the current replicas while metrics are missing.
+    None of them ever goes below the current replicas while metrics are missing. The policy decides again
+    at the `recovery_threshold`th good reading in a row; at 1 a fallback leaves no trace.
     """
 
     failure_threshold: int = 3
     behavior: Literal["HPA", "Hold", "Static"] = "HPA"
     replicas: int | None = None
+    recovery_threshold: int = 1
 
     def __post_init__(self) -> None:
         _require(
@@ -129,6 +131,33 @@ class Fallback:
             self.replicas,
             "0 or more when behavior is Static",
         )
+        _require(
+            self.recovery_threshold >= 1, "fallback.recoveryThreshold", self.recovery_threshold, "1 or more"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How restless a service may be; None: no limit.
+
+    changes_per_hour: after so many scale changes within an hour nothing is scaled down; up is never refused.
+    max_step: most replicas that one decision adds or removes. min_step: smaller changes are not made.
+    """
+
+    changes_per_hour: int | None = None
+    max_step: int | None = None
+    min_step: int | None = None
+
+    def __post_init__(self) -> None:
+        for value, name in (
+            (self.changes_per_hour, "changesPerHour"),
+            (self.max_step, "maxStep"),
+            (self.min_step, "minStep"),
+        ):
+            _require(value is None or value >= 1, f"limits.{name}", value, "1 or more")
+        if self.min_step is not None and self.max_step is not None:
+            allowed = f"in 1..maxStep ({self.max_step})"
+            _require(self.min_step <= self.max_step, "limits.minStep", self.min_step, allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +197,8 @@ class ServiceSpec:
     """One service as the core sees it.
 
     Units: seconds, milliseconds, requests/s for each replica, ratios in 0..1.
-    `capacity_rps` NaN: estimated online. `slo_latency_ms` NaN: no latency objective.
+    `capacity_rps` NaN: estimated online. `start_up_s` NaN: learned from how long replicas take to be ready.
+    `slo_latency_ms` NaN: no latency objective.
     `idle_after_s` and `activation_rps` matter where min_replicas is 0: the last replica goes once no
     reading of that many seconds was above the threshold, and the first comes with one above it.
     """
@@ -187,6 +217,7 @@ class ServiceSpec:
     activation_rps: float = DEFAULT_ACTIVATION_RPS
     behavior: Behavior = field(default_factory=Behavior)
     fallback: Fallback = field(default_factory=Fallback)
+    limits: Limits = field(default_factory=Limits)
     pools: tuple[Pool, ...] = ()
 
     def __post_init__(self) -> None:
@@ -217,7 +248,12 @@ class ServiceSpec:
             self.capacity_rps,
             "greater than 0",
         )
-        _require(self.start_up_s >= 0, "objective.startUpSeconds", self.start_up_s, "0 or more")
+        _require(
+            math.isnan(self.start_up_s) or 0 <= self.start_up_s < math.inf,
+            "objective.startUpSeconds",
+            self.start_up_s,
+            "0 or more",
+        )
         _require(
             0 < self.target_utilisation <= 1,
             "objective.targetUtilization",

@@ -60,6 +60,11 @@ class View:
         return self.make_features(self._all)
 
     @property
+    def looked_at(self) -> bool:
+        """Whether anybody has asked for features."""
+        return "_features" in self.__dict__
+
+    @property
     def features(self) -> FloatArray:
         """Feature matrix, float32 `[N, F]`, in the order of OBSERVATION_SCHEMA."""
         return self._features[0]

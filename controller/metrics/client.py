@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakSet
 
+import orjson
 import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
@@ -29,6 +31,9 @@ from controller.metrics.errors import PrometheusConfigError
 from controller.metrics.judge import Answer, failed, judge_status
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
+
+_reading = threading.Lock()
+"""One large answer at a time is taken apart: in parallel they would only take memory, not less time."""
 
 
 class AnswerTooLarge(Exception):
@@ -135,11 +140,12 @@ class Client:
             )
             if response.status_code != 200:
                 raise PrometheusApiClientException(f"HTTP status {response.status_code}")
-            result = response.json()["data"]["result"]
-            try:
-                return read(result)
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                return failed(Outcome.BAD_QUERY, f"the grouped answer can't be used: {error}")
+            with _reading:
+                result = orjson.loads(response.content)["data"]["result"]
+                try:
+                    return read(result)
+                except (ValueError, KeyError, TypeError, IndexError) as error:
+                    return failed(Outcome.BAD_QUERY, f"the grouped answer can't be used: {error}")
 
         return self._attempt(ask, deadline)
 
@@ -179,10 +185,12 @@ class Client:
             return self._refused(error)
         except AnswerTooLarge as error:
             return failed(Outcome.BAD_QUERY, str(error))
-        except (requests.exceptions.JSONDecodeError, KeyError, TypeError):
+        except (requests.exceptions.JSONDecodeError, orjson.JSONDecodeError, KeyError, TypeError):
             return failed(Outcome.HTTP_ERROR, f"{self._url} did not answer as Prometheus does")
         except (OSError, ValueError, PrometheusConfigError) as error:
             return self._unreachable(error)
+        finally:
+            self._last = None  # or every idle worker would keep megabytes
 
     def _refused(self, error: Exception) -> Answer:
         if self._last is None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from controller.core.samples import Outcome
 from controller.metrics.client import Client
-from controller.metrics.groups import Family, Key, Plan, Values
+from controller.metrics.groups import Family, Key, Plan, Share, Values
 from controller.metrics.judge import Answer, failed, judge_value, make_readings
 from controller.metrics.source import QuerySet, SignalReading
 
@@ -30,9 +30,12 @@ SHARED_TIMES = 10.0
 Prometheus at most a tenth of its time."""
 CONFIRM_S = 600.0
 CONFIRM_EVERY_S = 1.0
+MOST_KEYS = 100_000
 MOST_CONFIRMED = 20
 """An absent load is confirmed by the service's own query every CONFIRM_S; this many of them in
 CONFIRM_EVERY_S, so that a label that is missing everywhere does not become thousands of queries."""
+
+NO_SERIES = failed(Outcome.EMPTY, "the query gave no series")
 
 Ask = Callable[[Client, float], Any]
 Do = Callable[[Ask, float], Awaitable[Any]]
@@ -68,13 +71,14 @@ class GroupReader:
         self._do, self._ask_one, self._timeout_s = do, ask_one, timeout_s
         self._shared_s = shared_s
         self._states: dict[Family, _State] = {}
+        self._keys: dict[Key, Key] = {}
         self._shared: dict[str, tuple[float, asyncio.Future[_Found]]] = {}
         self._confirmed: dict[str, float] = {}
         self._blaming: asyncio.Task[None] | None = None
 
     def round(self, batch: Sequence[QuerySet], now: float | None) -> Round:
         """Begins to ask what the batch has in common; `Round.read` then gives each its own."""
-        members = _members(batch) if len(batch) > 1 else {}
+        members = self._members(batch) if len(batch) > 1 else {}
         families = asyncio.ensure_future(self._families(members, batch, now)) if members else None
         return Round(self, families, now)
 
@@ -94,6 +98,19 @@ class GroupReader:
         self._confirmed = {known: until for known, until in self._confirmed.items() if until > now_s}
         self._confirmed[text] = now_s + CONFIRM_S
         return True
+
+    def _members(self, batch: Iterable[QuerySet]) -> dict[Family, list[Key]]:
+        """Which services each family is to be asked about."""
+        found: dict[Family, dict[Key, None]] = {}
+        if len(self._keys) > MOST_KEYS:
+            self._keys = {}
+        for queries in batch:
+            for plan in queries.plans.values():
+                for share in plan.shares:
+                    keys = found.setdefault(share.family, {})
+                    for key in share.keys:
+                        keys[self._keys.setdefault(key, key)] = None
+        return {family: list(keys) for family, keys in found.items()}
 
     @property
     def timeout_s(self) -> float:
@@ -190,7 +207,8 @@ class GroupReader:
         fields = {"query": text} | ({} if now is None else {"time": repr(now)})
 
         def read(result: Any) -> tuple[dict[Key, float], float]:
-            return family.values(result), float(result[0]["value"][0]) if result else time.time()
+            evaluated_s = float(result[0]["value"][0]) if result else time.time()
+            return family.values(result, self._keys), evaluated_s
 
         got = await self._do(
             lambda client, deadline: client.post("/api/v1/query", fields, deadline, read), max(left_s, 0.0)
@@ -219,7 +237,7 @@ class Round:
         if self._families is None or not self._families.done():
             return None
         answers, missing = self._shared(queries, queries.plans, self._families.result())
-        return None if missing or len(answers) < len(queries.texts) else make_readings(queries, answers)
+        return make_readings(queries, answers) if queries.shared and not missing else None
 
     async def read(self, queries: QuerySet) -> dict[str, SignalReading]:
         """One service's signals; what the group can't tell is asked by its own queries."""
@@ -250,7 +268,7 @@ class Round:
         """Answers from the group, and the texts that it has none for."""
         answers: dict[str, Answer] = {}
         missing: list[str] = []
-        load = queries.get("requestRate") or queries.get("cpuUtilization")
+        load = queries.load
         for text, plan in planned.items():
             answer = plan_answer(plan, parts)
             absent = answer is not None and answer.outcome is Outcome.EMPTY and text == load
@@ -263,6 +281,8 @@ class Round:
 
 def plan_answer(plan: Plan, found: _Parts) -> Answer | None:
     """A plan's answer from its families', or None where one of them was not asked about the service."""
+    if len(plan.shares) == 1 and len(plan.shares[0].keys) == 1:
+        return _only_answer(plan, plan.shares[0], found)
     values: dict[Family, Values] = {}
     part = None
     for share in plan.shares:
@@ -278,7 +298,21 @@ def plan_answer(plan: Plan, found: _Parts) -> Answer | None:
     assert part is not None
     value = plan.value(values.__getitem__)
     if value is None:
-        return failed(Outcome.EMPTY, "the query gave no series")
+        return NO_SERIES
+    if plan.how == "youngest":
+        value += time.monotonic() - part.at_s
+    return judge_value(value, part.evaluated_s)
+
+
+def _only_answer(plan: Plan, share: Share, found: _Parts) -> Answer | None:
+    """The same for the most common plan, of one family and one key."""
+    key = share.keys[0]
+    part = found.get(share.family, {}).get(key)
+    if part is None:
+        return None
+    value = part.values.get(key)
+    if value is None:
+        return part.failure or NO_SERIES
     if plan.how == "youngest":
         value += time.monotonic() - part.at_s
     return judge_value(value, part.evaluated_s)
@@ -288,16 +322,6 @@ def _gathered(keys: Sequence[Key], of_family: Mapping[Key, _Found]) -> Values:
     """A service's values where its keys may have been asked for in different parts."""
     parts = {key: of_family[key].values for key in keys}
     return {key: part[key] for key, part in parts.items() if key in part}
-
-
-def _members(batch: Iterable[QuerySet]) -> dict[Family, list[Key]]:
-    """Which services each family is to be asked about."""
-    found: dict[Family, dict[Key, None]] = {}
-    for queries in batch:
-        for plan in queries.plans.values():
-            for share in plan.shares:
-                found.setdefault(share.family, {}).update(dict.fromkeys(share.keys))
-    return {family: list(keys) for family, keys in found.items()}
 
 
 def _cut(keys: Sequence[Key], size: int | None) -> list[Sequence[Key]]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Literal
 
 AMONG = "{{among}}"
@@ -24,6 +25,7 @@ MOST_POD_NAMES = 20
 
 Key = tuple[str, ...]
 Values = Mapping[Key, float]
+NO_KEYS: Mapping[Key, Key] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,23 +59,31 @@ class Family:
         )
         return self.text.replace(AMONG, ",".join(matchers))
 
-    def values(self, result: Any) -> dict[Key, float]:
-        """By service, from `data.result` of an instant query. Raises ValueError where it is none."""
-        return self.merged(self._pairs(result, _sample_value), _JOIN.get(self.pods))
+    def values(self, result: Any, known: Mapping[Key, Key] = NO_KEYS) -> dict[Key, float]:
+        """By service, from `data.result` of an instant query. Raises ValueError where it is none.
 
-    def merged(
-        self, pairs: Iterable[tuple[Key, Any]], join: Callable[[Any, Any], Any] | None
-    ) -> dict[Key, Any]:
-        """Values by service from values by series."""
+        known: keys by themselves; an answer about thousands of services uses these objects, and keeps none
+        of its own.
+        """
+        pairs = self._pairs(result, _sample_value)
         if not self.pods:
-            return _unique(pairs)
-        assert join is not None
-        found: dict[Key, Any] = {}
+            return _unique((known.get(key, key), value) for key, value in pairs)
+        return self._by_owner(pairs, known, _JOIN[self.pods])
+
+    @staticmethod
+    def _by_owner(
+        pairs: Iterable[tuple[Key, float]], known: Mapping[Key, Key], join: Callable[[float, float], float]
+    ) -> dict[Key, float]:
+        """Values by workload from values by POD_LABELS."""
+        found: dict[Key, float] = {}
         for (namespace, workload, deep), value in pairs:
             owners = [workload, workload.rpartition("-")[0]] if deep else [workload]
             for owner in owners:
                 key = (namespace, owner)
-                found[key] = join(found[key], value) if key in found else value
+                if key in found:
+                    found[key] = join(found[key], value)
+                else:
+                    found[known.get(key, key)] = value
         return found
 
     def _pairs(self, result: Any, value: Callable[[Mapping[str, Any]], Any]) -> Iterable[tuple[Key, Any]]:

@@ -107,8 +107,11 @@ def judge_points(series: Mapping[str, Any], times_s: FloatArray, step_s: float) 
     values = np.full(times_s.shape, np.nan)
     points = series.get("values", ())
     samples = np.empty((len(points), 2))
-    samples[:, 0] = [point[0] for point in points]
-    samples[:, 1] = [float(point[1]) for point in points]
+    try:
+        samples[:, 0] = [point[0] for point in points]
+        samples[:, 1] = [float(point[1]) for point in points]
+    except (TypeError, ValueError, IndexError, KeyError):
+        return values, failed(Outcome.BAD_QUERY, "the query gave points that are not numbers")
     index = np.rint((samples[:, 0] - times_s[0]) / step_s).astype(np.int64)
     inside = (index >= 0) & (index < len(values))
     good = inside & np.isfinite(samples[:, 1]) & (samples[:, 1] >= 0)

@@ -37,10 +37,13 @@ class QuerySet(dict[str, str]):
         plans: Mapping[str, Plan] | None = None,
     ) -> None:
         super().__init__(queries)
-        self.freshness = dict(freshness or {})
         self.max_age_s = max_age_s
         self.time_scale = time_scale
         self.plans = dict(plans or {})
+        once = {text: text for text in self.plans}  # thousands of these sets are kept
+        self.freshness = {signal: once.get(text, text) for signal, text in (freshness or {}).items()}
+        self.shared = len(self) > 0 and all(text in self.plans for text in self.texts)
+        """Whether every query of it can be answered by one about many services."""
 
     def only(self, signals: Container[str]) -> QuerySet:
         """The part of it that is about some signals."""
@@ -51,14 +54,14 @@ class QuerySet(dict[str, str]):
         return QuerySet(queries, fresh, self.max_age_s, self.time_scale, plans)
 
     @property
+    def load(self) -> str | None:
+        """The query that the load is known from."""
+        return self.get("requestRate") or self.get("cpuUtilization")
+
+    @property
     def texts(self) -> list[str]:
         """Every query of it once, those for freshness included."""
         return list(dict.fromkeys([*self.values(), *self.freshness.values()]))
-
-    @property
-    def shared(self) -> bool:
-        """Whether every query of it can be answered by one about many services."""
-        return len(self) > 0 and all(text in self.plans for text in self.texts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,15 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from controller.core.policy import Policy, UnavailablePolicy
+from controller.policies.download import Rules, download
 from controller.policies.errors import ArtifactError, ArtifactInvalid, ArtifactNotFound
-from controller.policies.onnx_policy import OnnxPolicy, check_digest, check_size, read_artifact
+from controller.policies.onnx_policy import (
+    MAX_ARTIFACT_BYTES,
+    OnnxPolicy,
+    check_digest,
+    check_size,
+    read_artifact,
+)
 
 SOURCES = ("builtin", "configMap", "file", "url")
 
@@ -29,11 +36,31 @@ def load_policy(
     """The policy of a reference such as {"builtin": "default"}, {"file": "a.onnx", "sha256": ...}.
 
     policy_dir: what `file` is relative to and may not leave; None: any path. data: the bytes of a
-    `configMap`, which only the caller can read. Raises ArtifactError.
+    `configMap`, which only the caller can read, or of a `url`, which is downloaded here without them.
+    Raises ArtifactError.
     """
+    return _shared(artifact_bytes(reference, policy_dir, data), reference.get("sha256"))
+
+
+def artifact_bytes(
+    reference: Mapping[str, Any], policy_dir: str | Path | None = None, data: bytes | None = None
+) -> bytes:
+    """What `load_policy` loads, neither checked nor parsed. Raises ArtifactError."""
     source = _source(reference)
-    found = _read(source, reference[source], policy_dir, data)
-    return _shared(found, reference.get("sha256"))
+    if source == "url" and not reference.get("sha256"):
+        raise ArtifactInvalid("artifact.url needs sha256, the hex digest of the file")
+    return _read(source, reference[source], policy_dir, data)
+
+
+def loaded_policy(sha256: str) -> OnnxPolicy | None:
+    """The policy with this digest (hex, prefix optional), if somebody holds it already."""
+    with _lock:
+        return _loaded.get(f"sha256:{sha256.lower().removeprefix('sha256:')}")
+
+
+def policy_from_bytes(data: bytes, sha256: str | None = None) -> OnnxPolicy:
+    """The policy in these bytes, the same object for equal bytes. Raises ArtifactError."""
+    return _shared(data, sha256)
 
 
 def load_or_unavailable(
@@ -67,7 +94,7 @@ def _read(source: str, value: Any, policy_dir: str | Path | None, data: bytes | 
     if source == "file":
         return read_artifact(_path(str(value), policy_dir))
     if source == "url":
-        raise ArtifactInvalid("artifact.url is not available in this release; use builtin, configMap or file")
+        return data if data is not None else download(str(value), MAX_ARTIFACT_BYTES, Rules())
     if data is None:
         raise ArtifactInvalid("artifact.configMap: its bytes were not given")
     return data

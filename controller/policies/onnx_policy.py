@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,17 +23,50 @@ from controller.core.policy import ActionPolicy
 from controller.core.samples import BoolArray, FloatArray
 from controller.core.view import View
 from controller.policies.artifact import ArtifactMetadata, check_schemas, parse_metadata
-from controller.policies.errors import ArtifactDigestMismatch, ArtifactInvalid, ArtifactNotFound
+from controller.policies.errors import (
+    ArtifactDigestMismatch,
+    ArtifactInvalid,
+    ArtifactNotFound,
+    ArtifactTooLarge,
+)
+from controller.policies.external import refers_to_files
 
 INPUT, OUTPUT = "observation", "action"
 MAX_ARTIFACT_BYTES = 32 * 1024 * 1024
 TRIAL_SECONDS = 5.0
 """A graph that takes longer for two rows has a loop that a control loop can't wait for."""
 
+LIMITED_ACT_SECONDS = 2.0
+"""Longest call of a policy in the operator, where everybody waits for it."""
+FIRST_REST_SECONDS, LONGEST_REST_SECONDS = 60.0, 3600.0
+"""A policy that took longer says nothing for so long; twice as long each time in a row."""
+
+LIMITED_MEMORY_BYTES = 256 * 1024 * 1024
+"""What all policies of the operator may take together, weights included."""
+
 RANGE_MARGIN = 0.1
 """How far outside what training saw a feature may be, as a share of its schema's range."""
 
 logger = logging.getLogger(__name__)
+
+_memory_is_limited = False
+
+
+def limit_memory(most_bytes: int = LIMITED_MEMORY_BYTES) -> None:
+    """From now on policies that are loaded share so much memory; once in a process, later calls do nothing.
+
+    An operator of a few MB of weights has no use for more, and a graph that asks for it, by a constant of
+    ten billion zeros say, would have the whole process killed.
+    """
+    global _memory_is_limited
+    if _memory_is_limited:
+        return
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    where = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    as_requested = 1
+    arena = onnxruntime.OrtArenaCfg(most_bytes, as_requested, -1, -1)
+    onnxruntime.create_and_register_allocator(where, arena)
+    _memory_is_limited = True
 
 
 class OnnxPolicy(ActionPolicy):
@@ -50,6 +84,9 @@ class OnnxPolicy(ActionPolicy):
         self._actions = ACTION_SCHEMAS[metadata.action_schema].size
         self._session = session
         self._familiar = _familiar_range(metadata)
+        self._limit_s: float | None = None
+        self._rest_s = FIRST_REST_SECONDS
+        self._rests_until_s = 0.0
 
     @classmethod
     def from_bytes(cls, data: bytes, sha256: str | None = None) -> OnnxPolicy:
@@ -67,20 +104,44 @@ class OnnxPolicy(ActionPolicy):
         """The policy in an ONNX file. Raises ArtifactError."""
         return cls.from_bytes(read_artifact(Path(path)), sha256)
 
+    def limit_time(self, seconds: float = LIMITED_ACT_SECONDS) -> None:
+        """From now on a call that takes longer is ended, and the policy says nothing for a while."""
+        self._limit_s = seconds
+
     def act(self, features: FloatArray) -> FloatArray:
         """Actions float32 `[N, A]` for features `[N, F]`; NaN rows where the network gave no number."""
         rows = np.ascontiguousarray(features, dtype=np.float32)
         if len(rows) == 0:
             return np.zeros((0, self._actions), dtype=np.float32)
+        nothing = np.full((len(rows), self._actions), np.nan, dtype=np.float32)
         try:
-            action = np.asarray(self._session.run([OUTPUT], {INPUT: rows})[0])
+            if self._limit_s is None:
+                action = np.asarray(self._session.run([OUTPUT], {INPUT: rows})[0])
+            elif time.monotonic() < self._rests_until_s:
+                return nothing
+            else:
+                action = self._within(self._limit_s, rows)
         except Exception:  # ONNX Runtime's exceptions share no base class
             logger.exception("policy %s (%s) failed on %d observations", self.name, self.digest, len(rows))
-            return np.full((len(rows), self._actions), np.nan, dtype=np.float32)
+            return nothing
         if action.shape != (len(rows), self._actions):
             logger.error("policy %s gave shape %s for %d observations", self.name, action.shape, len(rows))
-            return np.full((len(rows), self._actions), np.nan, dtype=np.float32)
+            return nothing
         return np.where(np.isfinite(action).all(axis=1, keepdims=True), action, np.float32(np.nan))
+
+    def _within(self, seconds: float, rows: FloatArray) -> FloatArray:
+        """One call that is ended after so long; a slow one is followed by a rest, whatever it gave."""
+        started_s = time.monotonic()
+        try:
+            return _run(self._session, rows, seconds)
+        finally:
+            took_s = time.monotonic() - started_s
+            if took_s > seconds:
+                logger.error("policy %s took %.1f s; it rests for %g s", self.name, took_s, self._rest_s)
+                self._rests_until_s = time.monotonic() + self._rest_s
+                self._rest_s = min(2 * self._rest_s, LONGEST_REST_SECONDS)
+            else:
+                self._rest_s = FIRST_REST_SECONDS
 
     def unfamiliar(self, view: View) -> BoolArray:
         """Services `[N]` with a known feature outside of what training saw, or that is no number at all; the
@@ -118,10 +179,12 @@ def _familiar_range(metadata: ArtifactMetadata) -> tuple[FloatArray, FloatArray]
 
 
 def check_size(size: int) -> None:
-    """Raises ArtifactInvalid for nothing or too much."""
-    if not 0 < size <= MAX_ARTIFACT_BYTES:
+    """Raises ArtifactInvalid for nothing, ArtifactTooLarge for too much."""
+    if size == 0:
+        raise ArtifactInvalid("the artifact has 0 bytes")
+    if size > MAX_ARTIFACT_BYTES:
         limit = MAX_ARTIFACT_BYTES // 1024**2
-        raise ArtifactInvalid(f"the artifact has {size} bytes; between 1 and {limit} MiB are allowed")
+        raise ArtifactTooLarge(f"the artifact has {size} bytes; {limit} MiB are allowed")
 
 
 def check_digest(data: bytes, sha256: str | None) -> str:
@@ -133,7 +196,10 @@ def check_digest(data: bytes, sha256: str | None) -> str:
 
 
 def _open(data: bytes) -> onnxruntime.InferenceSession:
+    _check_files(data)
     options = onnxruntime.SessionOptions()
+    if _memory_is_limited:
+        options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -141,6 +207,15 @@ def _open(data: bytes) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ArtifactInvalid(f"ONNX Runtime cannot load it: {_first_line(error)}") from error
+
+
+def _check_files(data: bytes) -> None:
+    try:
+        outside = refers_to_files(data)
+    except ValueError as error:
+        raise ArtifactInvalid(f"ONNX Runtime cannot load it: it is no ONNX file ({error})") from error
+    if outside:
+        raise ArtifactInvalid("its weights are in other files (external data); an artifact is one file")
 
 
 def _first_line(error: BaseException) -> str:
@@ -180,13 +255,22 @@ def _check_trial(session: onnxruntime.InferenceSession, actions: int) -> None:
 
 
 def _trial(session: onnxruntime.InferenceSession, rows: FloatArray) -> FloatArray:
-    options = onnxruntime.RunOptions()
-    options.log_severity_level = 4
+    started_s = time.monotonic()
     try:
-        with _terminated_after(options, TRIAL_SECONDS):
-            return np.asarray(session.run([OUTPUT], {INPUT: rows}, options)[0])
+        action = _run(session, rows, TRIAL_SECONDS)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ArtifactInvalid(f"a trial run failed: {_first_line(error)}") from error
+    if time.monotonic() - started_s > TRIAL_SECONDS:  # a single operator cannot be ended
+        raise ArtifactInvalid(f"a trial run failed: it took more than {TRIAL_SECONDS:g} s")
+    return action
+
+
+def _run(session: onnxruntime.InferenceSession, rows: FloatArray, seconds: float) -> FloatArray:
+    """One call, told to end after so long; it then raises, at its next operator."""
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    with _terminated_after(options, seconds):
+        return np.asarray(session.run([OUTPUT], {INPUT: rows}, options)[0])
 
 
 @contextmanager

@@ -162,7 +162,8 @@ class PoolsView:
     """What formula policies may look at: metrics `[N, P]`, the load, and what users wrote about pools.
 
     load_rps: requests/s of the whole set `[N]`, NaN unknown. capacity_rps: what a replica is believed to
-    serve; price: cost of capacity over the mean of the set's pools; both `[N, P]`, as the bounds are.
+    serve; price: cost of capacity over the mean of the set's pools; both `[N, P]`, as the bounds are. now_s,
+    sync_s: each set's clock and sync period (s); slo_ms: its latency objective; `[N]`.
     """
 
     metrics: PoolsMetrics
@@ -171,6 +172,9 @@ class PoolsView:
     price: FloatArray
     max_replicas: IntArray
     present: BoolArray
+    now_s: FloatArray
+    sync_s: IntArray
+    slo_ms: FloatArray
 
 
 class PoolsBatch:
@@ -263,6 +267,9 @@ class PoolsBatch:
             settings.price,
             settings.max_replicas,
             settings.present,
+            self._now_s.copy(),
+            settings.sync_s,
+            settings.slo_ms,
         )
 
     def situation(self) -> dict[str, FloatArray]:

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.core import ActionPolicy, Policy, Samples, ServiceSpec, View
+from controller.core import ActionPolicy, Limits, Policy, Samples, ServiceSpec, View
 from controller.core import observation as obs
 from controller.core.behavior import SPARE_SLOTS
-from controller.core.engine import _FALLBACK_CODES
 from controller.core.history import History
 from controller.core.policy import UnavailablePolicy, ask
 from controller.core.samples import BoolArray
 from controller.core.spec import ScalingRules
+from controller.core.table import FALLBACK_CODES
 from sim.errors import ParameterError, require
 from sim.fused import layout
 from sim.fused.features import feature_rows
@@ -302,12 +302,16 @@ class FusedEngine:
 
 
 def setting_columns(spec: ServiceSpec, policy: Mapping[str, float]) -> FloatArray:
-    """A specification as the columns SETTINGS; `policy`: those of POLICY_SETTINGS."""
+    """A specification as the columns SETTINGS; `policy`: those of POLICY_SETTINGS.
+
+    Raises ParameterError where it asks for what only `controller.core.Engine` does.
+    """
+    _require_compiled(spec)
     up, down = spec.behavior.scale_up, spec.behavior.scale_down
     known: dict[str, float] = {
         **policy,
         "failure_threshold": spec.fallback.failure_threshold,
-        "fallback_code": _FALLBACK_CODES[spec.fallback.behavior],
+        "fallback_code": FALLBACK_CODES[spec.fallback.behavior],
         "fallback_replicas": spec.fallback.replicas or 0,
         "given_rps": spec.capacity_rps,
     }
@@ -324,6 +328,14 @@ def setting_columns(spec: ServiceSpec, policy: Mapping[str, float]) -> FloatArra
     known["coarse_lead_bins"] = math.ceil(lead_s / obs.COARSE_STEP_S)
     values = [known[name] if name in known else getattr(spec, name) for name in layout.SETTINGS]
     return np.array(values, dtype=np.float64)
+
+
+def _require_compiled(spec: ServiceSpec) -> None:
+    known = math.isfinite(spec.start_up_s)
+    require(known, "start_up_s", spec.start_up_s, "a number of seconds: controller.core.Engine learns it")
+    require(spec.limits == Limits(), "limits", spec.limits, "none: controller.core.Engine knows limits")
+    recovery = spec.fallback.recovery_threshold
+    require(recovery == 1, "recovery_threshold", recovery, "1: controller.core.Engine waits for more")
 
 
 def rule_matrix(spec: ServiceSpec, columns: int) -> FloatArray:

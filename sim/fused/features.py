@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from controller.core import observation as obs
-from controller.core.engine import SEASON_BINS
+from controller.core.viewing import SEASON_BINS
 from sim.compiled import inlined, inner
 from sim.fused.histories import COARSE_SLOTS, COARSE_STEP_S, close_coarse
 from sim.fused.layout import (

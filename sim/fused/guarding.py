@@ -11,9 +11,9 @@ import numpy as np
 
 from controller.core import action as act
 from controller.core.decision import CAPACITY_UNKNOWN, INVALID_ACTION, METRICS_UNAVAILABLE, POLICY_UNAVAILABLE
-from controller.core.engine import _FALLBACK_CODES
 from controller.core.hpa import MAX_REPLICAS
 from controller.core.observation import MIN_LOAD
+from controller.core.table import FALLBACK_CODES
 from sim.compiled import inlined, inner
 from sim.fused.layout import (
     C_ABSENT,
@@ -59,7 +59,7 @@ from sim.fused.layout import (
 
 SCHEMAS = {"relative-change/v1": 0, "hold-band/v1": 1}
 """Codes of the action schemas that `decode` knows."""
-_HPA, _STATIC = _FALLBACK_CODES["HPA"], _FALLBACK_CODES["Static"]
+_HPA, _STATIC = FALLBACK_CODES["HPA"], FALLBACK_CODES["Static"]
 NO_CHANGE_BELOW, MAX_LOG_HEADROOM = act.NO_CHANGE_BELOW, act.MAX_LOG_HEADROOM
 LOWEST_LOAD = MIN_LOAD
 D_RECOMMENDED, D_DESIRED, D_HPA, D_FALLBACK, D_CURRENT = range(5)
@@ -163,11 +163,15 @@ def _guard(row, now, current, chosen, unfamiliar, engine):  # type: ignore[no-un
     least, most = now[C_MIN], now[C_MAX]
     desired = float(math.trunc(min(max(chosen, 0.0), float(MAX_REPLICAS)))) if said else current
     desired = _floors(now, current, desired, usable, unfamiliar)
+    asleep = False
     if least == 0.0 and usable:
-        desired = _activation(now, current, desired)
-    if said and least <= current <= most and not (current == 0.0 and least > 0.0):
-        desired = _stabilize(row, now, current, desired, engine)
-        desired = _limit(row, now, current, desired, engine)
+        asleep = current > 0.0 and now[C_NOW] >= now[C_BUSY_UNTIL] and not unfamiliar
+        desired = 0.0 if asleep else _activation(now, current, desired)
+    # floors speak where nobody else does, and are damped like anybody
+    if (said or desired != current) and least <= current <= most and not (current == 0.0 and least > 0.0):
+        stable = _stabilize(row, now, current, desired, engine)
+        # the cooldown was the window
+        desired = _limit(row, now, current, desired if asleep else stable, engine)
     if current == 0.0 and least > 0.0:
         return 0.0
     if current > most:

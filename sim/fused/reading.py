@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from controller.core import capacity as cap
-from controller.core.engine import MAX_ELAPSED_PERIODS, VIOLATION_MEMORY_S
 from controller.core.hpa import MAX_REPLICAS
+from controller.core.reading import MAX_ELAPSED_PERIODS, VIOLATION_MEMORY_S
 from controller.core.samples import LARGEST, Outcome
 from sim.compiled import inlined, inner
 from sim.fused.histories import forget_histories, log_of, write_coarse, write_fine

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sim.twin import errors, events
+from sim.twin import errors, events, managers
 from sim.twin.errors import FieldError, Json
 from sim.twin.resources import BUILTIN, ResourceType, from_crd
 from sim.twin.selectors import match_labels, selector_text
@@ -27,10 +27,11 @@ NAMESPACES: ResourceKey = ("", "namespaces")
 
 @dataclass
 class WriteOptions:
-    """The query parameters of a write; `warnings` go back as Warning headers."""
+    """The query parameters of a write, and whose it is; `warnings` go back as Warning headers."""
 
     dry_run: bool = False
     field_validation: str = "Warn"
+    manager: str = ""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -87,6 +88,7 @@ class Api:
         obj["metadata"] = new_metadata(obj["metadata"], namespace)
         if _has_generation(resource):
             obj["metadata"]["generation"] = 1
+        obj = managers.note(resource, obj, None, options.manager, through_scale=False)
         return self._commit(resource, obj, options)
 
     def _named(self, resource: ResourceType, namespace: str | None, obj: Json) -> Json:
@@ -134,6 +136,7 @@ class Api:
         new = self._admit(resource, clone(new), current, options)
         if _has_generation(resource) and _content(new, resource) != _content(current, resource):
             new["metadata"]["generation"] = current["metadata"].get("generation", 0) + 1
+        new = managers.note(resource, new, current, options.manager, subresource == "scale")
         if new == current:
             return current
         return self._commit(resource, new, options)
@@ -213,7 +216,9 @@ class Api:
             raise errors.invalid("autoscaling", "Scale", name, [fault])
         assert resource.scale is not None
         path = resource.scale.spec_replicas
-        stored = self.update(resource, namespace, name, lambda o: _bury(o, path, replicas), options=options)
+        stored = self.update(
+            resource, namespace, name, lambda o: _bury(o, path, replicas), "scale", options=options
+        )
         return self.scale_of(resource, stored)
 
     # Deleting

@@ -31,6 +31,7 @@ from sim.twin import discovery, errors, patches, protobuf, tables
 from sim.twin.api import Api, WriteOptions, storage_key
 from sim.twin.errors import ApiError, Json
 from sim.twin.gateway import GatewayController
+from sim.twin.managers import manager_of
 from sim.twin.resources import REVIEWS, ResourceType
 from sim.twin.selectors import Matcher, parse_field_selector, parse_label_selector
 from sim.twin.store import Change, Watch
@@ -346,9 +347,14 @@ class TwinCluster(KubernetesEmulator):
         since = _revision(request.params.get("resourceVersion", ""), store.revision)
         initial = request.params.get("sendInitialEvents") == "true" or since == 0
         present = [o for o in store.list(key) if matches(o)] if initial else []
-        watch = store.watch(key, store.revision if initial else since)
         stream = _WatchStream(self, request, target, matches)
         assert request._raw_request is not None
+        try:
+            watch = store.watch(key, store.revision if initial else since)
+        except ApiError as error:
+            if error.code != 410:
+                raise
+            return await stream.refuse(request._raw_request, error)
         try:
             await stream.open(request._raw_request)
             for obj in present:
@@ -386,7 +392,8 @@ class TwinCluster(KubernetesEmulator):
 
     def _write(self, request: Request, method: str, target: Target) -> aiohttp.web.StreamResponse:
         strict = request.params.get("fieldValidation", "Warn")
-        options = WriteOptions(request.params.get("dryRun") == "All", strict)
+        manager = manager_of(request.params.get("fieldManager", ""), request.headers.get("User-Agent", ""))
+        options = WriteOptions(request.params.get("dryRun") == "All", strict, manager)
         if method == "POST" and target.name is None:
             obj = self.api.create(target.resource, target.namespace, _body(request), options)
             code = 201
@@ -456,6 +463,13 @@ class _WatchStream:
     async def open(self, raw: aiohttp.web.BaseRequest) -> None:
         self.response.enable_chunked_encoding()
         await self.response.prepare(raw)
+
+    async def refuse(self, raw: aiohttp.web.BaseRequest, error: ApiError) -> aiohttp.web.StreamResponse:
+        """A watch from too long ago, answered as by a kube-apiserver's watch cache: 200, an ERROR event."""
+        await self.open(raw)
+        await self._write({"type": "ERROR", "object": error.status()})
+        await self.response.write_eof()
+        return self.response
 
     async def change(self, change: Change) -> None:
         """What a change is under this watch's selectors: an object may enter or leave them."""

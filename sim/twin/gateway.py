@@ -1,4 +1,4 @@
-"""The Gateway controller: says of each HTTPRoute whether it is accepted and its backends exist."""
+"""The Gateway controller: says of each route whether it is accepted and its backends exist."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from sim.twin.api import Api
 from sim.twin.errors import ApiError, Json
 from sim.twin.store import Change, ResourceKey, now_rfc3339
 
-ROUTES: ResourceKey = ("gateway.networking.k8s.io", "httproutes")
+HTTP_ROUTES: ResourceKey = ("gateway.networking.k8s.io", "httproutes")
+ROUTES: tuple[ResourceKey, ...] = (HTTP_ROUTES, ("gateway.networking.k8s.io", "grpcroutes"))
 SERVICES: ResourceKey = ("", "services")
 CONTROLLER = "twin.rlscaler.dev/gateway"
 
 
 class GatewayController:
-    """Writes `status.parents` of every HTTPRoute, anew when a route or a Service changes."""
+    """Writes `status.parents` of every route, anew when a route or a Service changes."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -27,13 +28,17 @@ class GatewayController:
             self._due.cancel()
 
     def _observe(self, change: Change) -> None:
-        if change.resource in (ROUTES, SERVICES) and self._due is None:
+        if change.resource in (*ROUTES, SERVICES) and self._due is None:
             self._due = asyncio.get_running_loop().call_soon(self._run)
 
     def _run(self) -> None:
         self._due = None
-        resource = self._api.resource(ROUTES)
-        for route in self._api.store.list(ROUTES):
+        for routes in ROUTES:
+            self._report(routes)
+
+    def _report(self, routes: ResourceKey) -> None:
+        resource = self._api.resource(routes)
+        for route in self._api.store.list(routes):
             meta, change = route["metadata"], _with_status({"parents": self._parents(route)})
             try:
                 self._api.update(resource, meta["namespace"], meta["name"], change, "status")

@@ -72,7 +72,7 @@ _BACKEND = _any_object(
 )
 _BACKEND["required"] = ["name"]
 _RULE = _any_object(backendRefs={"type": "array", "items": _BACKEND, "maxItems": 16})
-_HTTP_ROUTE = _any_object(spec=_any_object(rules={"type": "array", "items": _RULE, "maxItems": 16}))
+_ROUTE = _any_object(spec=_any_object(rules={"type": "array", "items": _RULE, "maxItems": 16}))
 _ROUTE_COLUMNS = (
     {"name": "Hostnames", "type": "string", "jsonPath": ".spec.hostnames"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
@@ -89,6 +89,9 @@ _GATEWAY_COLUMNS = (
 )
 
 
+_GATEWAY = "gateway.networking.k8s.io"
+
+
 def _core(plural: str, kind: str, *short: str, **more: Any) -> ResourceType:
     return ResourceType("", "v1", plural, kind, short_names=short, **more)
 
@@ -99,12 +102,27 @@ def _apps(plural: str, kind: str, short: str) -> ResourceType:
     )
 
 
+def _gateway_route(plural: str, kind: str) -> ResourceType:
+    return ResourceType(
+        _GATEWAY,
+        "v1",
+        plural,
+        kind,
+        True,
+        (),
+        ("gateway-api",),
+        has_status=True,
+        schema=StructuralSchema(_ROUTE),
+        columns=_ROUTE_COLUMNS,
+        custom=True,
+    )
+
+
 def _rbac(plural: str, kind: str, namespaced: bool) -> ResourceType:
     return ResourceType("rbac.authorization.k8s.io", "v1", plural, kind, namespaced)
 
 
 _ALL = ("all",)
-_GATEWAY = "gateway.networking.k8s.io"
 BUILTIN: tuple[ResourceType, ...] = (
     _core("namespaces", "Namespace", "ns", namespaced=False, has_status=True),
     _core("nodes", "Node", "no", namespaced=False, has_status=True),
@@ -154,19 +172,13 @@ BUILTIN: tuple[ResourceType, ...] = (
         ("api-extensions",),
         has_status=True,
     ),
+    _gateway_route("httproutes", "HTTPRoute"),
+    _gateway_route("grpcroutes", "GRPCRoute"),
+    # kinds of meshes and proxies that hold weights; nobody reports on them here
     ResourceType(
-        _GATEWAY,
-        "v1",
-        "httproutes",
-        "HTTPRoute",
-        True,
-        (),
-        ("gateway-api",),
-        has_status=True,
-        schema=StructuralSchema(_HTTP_ROUTE),
-        columns=_ROUTE_COLUMNS,
-        custom=True,
+        "networking.istio.io", "v1", "virtualservices", "VirtualService", True, ("vs",), custom=True
     ),
+    ResourceType("traefik.io", "v1alpha1", "traefikservices", "TraefikService", True, custom=True),
     ResourceType(
         _GATEWAY,
         "v1",

@@ -22,7 +22,7 @@ from sim.physics import FloatArray, Interval, ServiceParams, ServicePhysics
 from sim.traces import Trace
 from sim.twin.emulator import TwinCluster
 from sim.twin.errors import Json
-from sim.twin.gateway import ROUTES
+from sim.twin.gateway import HTTP_ROUTES
 from sim.twin.workloads import DEPLOYMENTS, REPLICASETS, STATEFULSETS, is_ready, pods_of
 
 # Envoy's default histogram buckets in ms (source/common/stats/histogram_impl.cc).
@@ -173,7 +173,7 @@ class ServiceFleet:
     def _share(self, service: SimulatedService) -> float:
         if service.route is None:
             return 1.0
-        route = self.cluster.api.store.get(ROUTES, service.namespace, service.route)
+        route = self.cluster.api.store.get(HTTP_ROUTES, service.namespace, service.route)
         rules = ((route or {}).get("spec") or {}).get("rules") or []
         refs = [ref for rule in rules for ref in rule.get("backendRefs") or []]
         total = sum(ref.get("weight", 1) for ref in refs)

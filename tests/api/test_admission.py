@@ -22,6 +22,16 @@ def formula(name: str | None, **parameters: Any) -> Json:
     return changed(SMALLEST, "policy", {"type": "Formula", "formula": {**named, **parameters}})
 
 
+def schedules(**fields: Any) -> Json:
+    """The smallest spec with office hours, changed so."""
+    office = {"start": "0 8 * * MON-FRI", "end": "0 18 * * MON-FRI", "minReplicas": 3}
+    return changed(SMALLEST, "schedules", [{**office, **fields}])
+
+
+def to_zero(**fields: Any) -> Json:
+    return {**SMALLEST, "minReplicas": 0, "scaleToZero": fields}
+
+
 ACCEPTED: dict[str, Json] = {
     "the smallest": SMALLEST,
     "the design's, with a target": DESIGN,
@@ -66,6 +76,23 @@ ACCEPTED: dict[str, Json] = {
         "metrics.prometheus.auth",
         {"type": "Basic", "secretRef": {"name": "p"}, "keys": {"username": "u"}},
     ),
+    "artifact at a url": changed(
+        SMALLEST, "policy.artifact", {"url": "https://example.com/p.onnx", "sha256": "0" * 64}
+    ),
+    "a canary": changed(SMALLEST, "policy.canary", {"artifact": {"builtin": "ppo"}}),
+    "a canary beside a formula": changed(
+        SMALLEST,
+        "policy",
+        {
+            "type": "HPA",
+            "canary": {
+                "artifact": {"configMap": {"name": "next"}},
+                "promotion": "Automatic",
+                "gate": {"minDurationSeconds": 0, "maxCostRatio": "1.2", "maxShortfall": "0"},
+                "rollback": {"windowSeconds": 120},
+            },
+        },
+    ),
     "artifact in a ConfigMap": changed(SMALLEST, "policy.artifact", {"configMap": {"name": "policy"}}),
     "artifact in a file with its digest": changed(
         SMALLEST, "policy.artifact", {"file": "web.onnx", "sha256": "ab" * 32}
@@ -100,6 +127,7 @@ ACCEPTED: dict[str, Json] = {
         "ErlangC", waitProbability="0.000000001", requestsAtOnce=8, loadWindowSeconds=15
     ),
     "Shadow": changed(SMALLEST, "mode", "Shadow"),
+    "the cost of a replica": changed(SMALLEST, "costPerReplica", "2.5"),
     "Paused": changed(SMALLEST, "mode", "Paused"),
     "Hold": changed(SMALLEST, "fallback.behavior", "Hold"),
     "Static with replicas": changed(SMALLEST, "fallback", {"behavior": "Static", "replicas": 4}),
@@ -119,6 +147,24 @@ ACCEPTED: dict[str, Json] = {
     "pools within a total": {**POOLS, "minReplicas": 3, "maxReplicas": 50},
     "a pool that is kept empty": changed(POOLS, "backends.1.maxReplicas", 0),
     "pools without routes": changed(POOLS, "routes", None),
+    "office hours, and a night over midnight": changed(
+        schedules(name="office-hours", timezone="Europe/Paris"),
+        "schedules.1",
+        {"start": "*/30 22-23 1,15 * FRI#2", "end": "0  6 L JAN-MAR,DEC 7", "minReplicas": 10},
+    ),
+    "no schedules": changed(SMALLEST, "schedules", []),
+    "limits": changed(SMALLEST, "limits", {"changesPerHour": 6, "maxStep": 4, "minStep": 4}),
+    "scale to zero": to_zero(),
+    "scale to zero with all that it takes": to_zero(activationRequestsPerSecond="500m", cooldownSeconds=0),
+    "scale to zero of pools": {
+        **changed(POOLS, "backends.0.minReplicas", 0),
+        "minReplicas": 0,
+        "scaleToZero": {"cooldownSeconds": 86400},
+    },
+    "others' changes overridden": changed(SMALLEST, "outsideChange.holdSeconds", 0),
+    "the least priority": changed(SMALLEST, "priority", -1_000_000),
+    "a start-up time of its own": changed(SMALLEST, "objective.startUpSeconds", 0),
+    "a fallback that is left at once": changed(SMALLEST, "fallback.recoveryThreshold", 1),
     "an unknown field, which is pruned": {**SMALLEST, "replicas": 3},
     "null where there is a default": {**SMALLEST, "mode": None, "syncPeriodSeconds": None},
 }
@@ -146,6 +192,14 @@ REFUSED: dict[str, tuple[Json, str]] = {
     "negative min": (changed(SMALLEST, "minReplicas", -1), "minReplicas"),
     "max as a string": (changed(SMALLEST, "maxReplicas", "10"), "maxReplicas"),
     "unknown mode": (changed(SMALLEST, "mode", "Off"), "mode"),
+    "a cost of a replica beside those of the pools": (
+        changed(POOLS, "costPerReplica", "2"),
+        "spec.costPerReplica is for spec.scaleTargetRef; spec.backends have their own costPerReplica",
+    ),
+    "replicas for nothing": (
+        changed(SMALLEST, "costPerReplica", "0"),
+        "must be a decimal greater than 0 in quotes",
+    ),
     "percentile 0": (
         changed(SMALLEST, "objective.slo.latency", {"milliseconds": 1, "percentile": 0}),
         "percentile must be greater than 0 and less than 100",
@@ -219,9 +273,26 @@ REFUSED: dict[str, tuple[Json, str]] = {
         changed(SMALLEST, "policy.artifact", {"url": "https://example.com/p.onnx"}),
         "url needs sha256",
     ),
-    "a url, which is of a later release": (
-        changed(SMALLEST, "policy.artifact", {"url": "https://example.com/p.onnx", "sha256": "0" * 64}),
-        "url is not available in this release",
+    "a canary without an artifact": (changed(SMALLEST, "policy.canary", {}), "artifact"),
+    "a canary from two sources": (
+        changed(SMALLEST, "policy.canary.artifact", {"builtin": "ppo", "file": "a.onnx"}),
+        "exactly one of builtin, configMap, file and url must be set",
+    ),
+    "a canary's url without its digest": (
+        changed(SMALLEST, "policy.canary.artifact", {"url": "https://example.com/p.onnx"}),
+        "url needs sha256",
+    ),
+    "a gate that no policy could pass": (
+        changed(SMALLEST, "policy.canary", {"artifact": {"builtin": "ppo"}, "gate": {"maxCostRatio": "0"}}),
+        "must be a decimal greater than 0",
+    ),
+    "a rollback above the whole": (
+        changed(
+            SMALLEST,
+            "policy.canary",
+            {"artifact": {"builtin": "ppo"}, "rollback": {"violationRatio": "1.5"}},
+        ),
+        "must be a decimal from 0 to 1",
     ),
     "a digest that is none": (
         changed(SMALLEST, "policy.artifact", {"file": "p.onnx", "sha256": "sha256:00"}),
@@ -320,16 +391,58 @@ REFUSED: dict[str, tuple[Json, str]] = {
         "must be a decimal of 0 or more in quotes",
     ),
     "a sync period of zero": (changed(SMALLEST, "syncPeriodSeconds", 0), "syncPeriodSeconds"),
-    "schedules, which are of a later release": (
-        changed(SMALLEST, "schedules", [{"start": "0 8 * * *", "end": "0 9 * * *", "minReplicas": 3}]),
-        "schedules are not available in this release",
+    "a schedule that ends when it starts": (
+        schedules(end="0 8 * * MON-FRI"),
+        "start and end must differ",
     ),
+    "a schedule of four fields": (schedules(start="0 8 * *"), "start"),
+    "a schedule with seconds": (schedules(start="0 0 8 * * *"), "start"),
+    "a schedule in words": (schedules(end="every evening at six o'clock"), "end"),
+    "a zone in words": (schedules(timezone="Central European Time"), "timezone"),
+    "a schedule without replicas": (
+        changed(SMALLEST, "schedules", [{"start": "0 8 * * *", "end": "0 9 * * *"}]),
+        "minReplicas",
+    ),
+    "a schedule above max": (
+        schedules(minReplicas=11),
+        "minReplicas of each of spec.schedules must be less than or equal to spec.maxReplicas",
+    ),
+    "no change an hour": (changed(SMALLEST, "limits.changesPerHour", 0), "changesPerHour"),
+    "a least step above the largest": (
+        changed(SMALLEST, "limits", {"minStep": 5, "maxStep": 4}),
+        "minStep must be less than or equal to maxStep",
+    ),
+    "a largest step of zero": (changed(SMALLEST, "limits.maxStep", 0), "maxStep"),
+    "scale to zero with a minimum": (
+        changed(SMALLEST, "scaleToZero", {}),
+        "spec.scaleToZero needs spec.minReplicas 0, and minReplicas 0 of each of spec.backends",
+    ),
+    "scale to zero with a pool that has a minimum": (
+        {**POOLS, "minReplicas": 0, "scaleToZero": {}},
+        "spec.scaleToZero needs spec.minReplicas 0",
+    ),
+    "a negative activation": (
+        to_zero(activationRequestsPerSecond="-1"),
+        "must be a decimal of 0 or more in quotes",
+    ),
+    "an activation as a number": (to_zero(activationRequestsPerSecond=1), "activationRequestsPerSecond"),
+    "a cooldown of two days": (to_zero(cooldownSeconds=172800), "cooldownSeconds"),
+    "a hold below zero": (changed(SMALLEST, "outsideChange.holdSeconds", -1), "holdSeconds"),
+    "a priority beyond all": (changed(SMALLEST, "priority", 1_000_001), "priority"),
+    "a recovery threshold of zero": (
+        changed(SMALLEST, "fallback.recoveryThreshold", 0),
+        "recoveryThreshold",
+    ),
+    "a start-up of two hours": (changed(SMALLEST, "objective.startUpSeconds", 7200), "startUpSeconds"),
     "routes without pools": (
         changed(SMALLEST, "routes", [{"kind": "HTTPRoute", "name": "web"}]),
         "spec.routes needs spec.backends",
     ),
-    "a route of a later release": (changed(POOLS, "routes.0.kind", "VirtualService"), "use HTTPRoute"),
     "an unknown kind of route": (changed(POOLS, "routes.0.kind", "Route"), "kind"),
+    "routing without routes": (
+        {**changed(POOLS, "routes", None), "routing": {}},
+        "spec.routing needs spec.routes, whose weights it decides",
+    ),
     "no pools": ({"backends": []}, "backends"),
     "pool min over max": (
         changed(POOLS, "backends.0.minReplicas", 41),
@@ -478,6 +591,20 @@ SPEC = st.fixed_dictionaries(
         ),
         "policy": st.fixed_dictionaries(
             {"type": st.sampled_from(["Formula", "HPA"])}, optional=FORMULA_FIELD
+        ),
+        "scaleToZero": st.just({}),
+        "limits": st.fixed_dictionaries(
+            {}, optional={"minStep": st.integers(0, 3), "maxStep": st.integers(0, 3)}
+        ),
+        "schedules": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "start": st.sampled_from(["0 8 * * *", "0 9 * * MON"]),
+                    "end": st.sampled_from(["0 9 * * MON", "0 9 * *", "0  8 * * *"]),
+                    "minReplicas": REPLICAS,
+                }
+            ),
+            max_size=2,
         ),
         "fallback": st.fixed_dictionaries(
             {}, optional={"behavior": st.sampled_from(["HPA", "Hold", "Static"]), "replicas": REPLICAS}

@@ -27,14 +27,19 @@ from tests.api.samples import DESIGN, POOLS, SMALLEST, changed
 
 
 def test_the_smallest_spec_gets_the_cores_own_defaults() -> None:
-    assert repr(to_service_spec(parse_spec(SMALLEST))) == repr(core.ServiceSpec(max_replicas=10))
+    """But for a start-up time, which is learned, and for a fallback that is not left at once."""
+    learned = core.ServiceSpec(
+        max_replicas=10, start_up_s=math.nan, fallback=core.Fallback(recovery_threshold=3)
+    )
+    assert repr(to_service_spec(parse_spec(SMALLEST))) == repr(learned)
 
 
 def test_the_designs_spec_arrives_in_the_cores_units() -> None:
     service = to_service_spec(parse_spec(DESIGN))
     assert (service.min_replicas, service.max_replicas, service.sync_period_s) == (2, 60, 15.0)
     assert (service.slo_latency_ms, service.slo_percentile, service.preference) == (250.0, 95.0, 50.0)
-    assert (service.capacity_rps, service.target_utilisation, service.start_up_s) == (25.0, 0.7, 60.0)
+    assert (service.capacity_rps, service.target_utilisation) == (25.0, 0.7)
+    assert math.isnan(service.start_up_s)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +65,11 @@ def test_the_designs_spec_arrives_in_the_cores_units() -> None:
             "activation_rps",
             0.5,
         ),
-        ("fallback", {"behavior": "Static", "replicas": 7}, "fallback", core.Fallback(3, "Static", 7)),
+        ("fallback", {"behavior": "Static", "replicas": 7}, "fallback", core.Fallback(3, "Static", 7, 3)),
+        ("fallback.recoveryThreshold", 5, "fallback", core.Fallback(3, "HPA", recovery_threshold=5)),
+        ("limits", {"changesPerHour": 6, "maxStep": 4, "minStep": 2}, "limits", core.Limits(6, 4, 2)),
+        ("limits", {}, "limits", core.Limits()),
+        ("minReplicas", 0, "idle_after_s", 300.0),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -136,6 +145,25 @@ def test_what_only_the_core_refuses_of_a_formula_is_said_with_the_field() -> Non
     unchecked = parse_spec(SMALLEST).model_copy(update={"policy": policy})
     with pytest.raises(InvalidSpec, match=r"spec\.policy\.formula\.cooldownSeconds: Invalid value: 7200"):
         to_service_spec(unchecked)
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ({}, (300.0, 0.0)),
+        ({"cooldownSeconds": 30}, (30.0, 0.0)),
+        ({"activationRequestsPerSecond": "1500m", "cooldownSeconds": 0}, (0.0, 1.5)),
+    ],
+    ids=str,
+)
+def test_scale_to_zero_goes_before_what_a_formula_says_of_it(
+    rest: dict[str, Any], expected: tuple[float, float]
+) -> None:
+    keda = {"name": "KEDA", "cooldownSeconds": 45, "activationRequestsPerSecond": "7"}
+    formula = {"policy": {"type": "Formula", "formula": keda}}
+    for more in ({}, formula):
+        service = to_service_spec(parse_spec({**SMALLEST, "minReplicas": 0, "scaleToZero": rest, **more}))
+        assert (service.idle_after_s, service.activation_rps) == expected
 
 
 def test_without_capacity_or_slo_the_core_sees_that_they_are_missing() -> None:

@@ -93,7 +93,7 @@ def test_status_is_a_subresource_and_the_version_is_v1alpha1() -> None:
 def test_printer_columns_are_those_of_the_design() -> None:
     columns = build_crd()["spec"]["versions"][0]["additionalPrinterColumns"]
     plain = [column["name"] for column in columns if not column.get("priority")]
-    assert plain == ["Target", "Min", "Max", "Current", "Desired", "Mode", "Ready", "Age"]
+    assert plain == ["Target", "Min", "Max", "Current", "Desired", "Mode", "Ready", "Reason", "Age"]
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,11 @@ def test_the_status_has_every_field_of_the_design() -> None:
         "lastDecision",
         "conditions",
         "stabilization",
+        "startUpSeconds",
+        "outsideChange",
+        "budget",
     }
-    assert status["policy"]["properties"].keys() == {"type", "name", "digest", "schema"}
+    assert status["policy"]["properties"].keys() == {"type", "name", "digest", "schema", "canary"}
     assert status["backends"]["items"]["properties"].keys() == {
         "name",
         "currentReplicas",

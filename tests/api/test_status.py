@@ -11,8 +11,10 @@ from controller.api.constants import ConditionType, EventReason, Reason
 from controller.api.convert import to_service_spec
 from controller.api.types import RLScalerStatus
 from controller.api.validation import parse_spec
+from controller.budgets.share import Share
 from controller.core import Decision, Engine, HpaPolicy, Samples
 from controller.core.decision import FALLBACKS
+from controller.outside import Hold
 from controller.status import Facts, PolicyFacts, PoolFacts, build, stabilization_status
 from controller.trouble import Trouble
 from tests.api import apiserver
@@ -51,6 +53,9 @@ def full_status() -> dict[str, Any]:
         weights_message="weights follow the ready replicas of the pools",
         pools=(PoolFacts("spot", 4, 6, 60), PoolFacts("on-demand", 2, 4, None)),
         stabilization=stabilization,
+        outside=Hold(10, NOW_S + 300, "kubectl", 3),
+        start_up_seconds=42,
+        budget=Share("shop", 12, "12 of 40 are left"),
     )
     return build(facts, {}, NOW_S)
 

@@ -98,10 +98,28 @@ def test_probes_ask_the_named_port(render: Render) -> None:
     assert only(render(), "Service")["spec"]["ports"][0]["targetPort"] == "http"
 
 
-def test_only_tmp_is_writable(render: Render) -> None:
+def test_only_tmp_and_the_cache_are_writable(render: Render) -> None:
     pod = only(render(), "Deployment")["spec"]["template"]["spec"]
-    assert pod["volumes"] == [{"name": "tmp", "emptyDir": {}}]
-    assert pod["containers"][0]["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+    assert pod["volumes"] == [
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "artifacts", "emptyDir": {"sizeLimit": "512Mi"}},
+    ]
+    cache = {"name": "artifacts", "mountPath": "/var/cache/rl-scaler"}
+    assert pod["containers"][0]["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}, cache]
+    assert environment(render)["RLSCALER_ARTIFACT_CACHE_DIR"] == cache["mountPath"]
+
+
+def environment(render: Render, **values: object) -> dict[str, str]:
+    pod = only(render(values), "Deployment")["spec"]["template"]["spec"]
+    return {entry["name"]: entry.get("value", "") for entry in pod["containers"][0]["env"]}
+
+
+def test_where_artifacts_may_come_from_is_told_to_the_operator(render: Render) -> None:
+    usual = environment(render)
+    assert {"RLSCALER_ARTIFACT_HOSTS", "RLSCALER_ALLOW_HTTP_ARTIFACTS"}.isdisjoint(usual)
+    told = environment(render, artifacts={"hosts": ["a.test", "b.test"], "allowHttp": True})
+    assert told["RLSCALER_ARTIFACT_HOSTS"] == "a.test,b.test"
+    assert told["RLSCALER_ALLOW_HTTP_ARTIFACTS"] == "true"
 
 
 @pytest.mark.parametrize("name", ci_names())
@@ -184,10 +202,10 @@ def test_every_value_is_documented_and_the_readme_is_made_of_it() -> None:
     assert table() in (CHART / "README.md").read_text(), "run: python -m tests.charts.readme"
 
 
-def test_the_crd_comes_with_the_chart(chart: Chart) -> None:
-    (crd,) = chart.crds
-    assert crd["name"] == "crds/rlscalers.yaml"
-    assert crd["data"] == (CHART / "crds" / "rlscalers.yaml").read_text()
+def test_the_crds_come_with_the_chart(chart: Chart) -> None:
+    assert {crd["name"] for crd in chart.crds} == {"crds/rlscalers.yaml", "crds/rlscalerbudgets.yaml"}
+    for crd in chart.crds:
+        assert crd["data"] == (CHART / crd["name"]).read_text()
 
 
 def test_chart_and_package_have_one_version() -> None:

@@ -7,19 +7,28 @@ from pathlib import Path
 
 import pytest
 
+from controller.rivals import RIVALS
 from tests.charts.conftest import CHART, Json, Render, only, values_of
 
 NEEDED = {
-    "watch RLScalers": ("rlscaler.dev", "rlscalers", {"list", "watch"}),
+    "watch RLScalers": ("rlscaler.dev", "rlscalers", {"get", "list", "watch"}),
     "write their status and nothing else of them": ("rlscaler.dev", "rlscalers/status", {"patch"}),
+    "watch budgets": ("rlscaler.dev", "rlscalerbudgets", {"list", "watch"}),
+    "write the budgets' status and nothing else of them": (
+        "rlscaler.dev",
+        "rlscalerbudgets/status",
+        {"patch"},
+    ),
     "read a Deployment's replicas": ("apps", "deployments", {"get", "list", "watch"}),
     "scale a Deployment": ("apps", "deployments/scale", {"patch"}),
     "read a StatefulSet's replicas": ("apps", "statefulsets", {"get", "list", "watch"}),
     "scale a StatefulSet": ("apps", "statefulsets/scale", {"patch"}),
     "read a ReplicaSet's replicas": ("apps", "replicasets", {"get", "list", "watch"}),
     "scale a ReplicaSet": ("apps", "replicasets/scale", {"patch"}),
-    "weigh routes": ("gateway.networking.k8s.io", "httproutes", {"get", "patch"}),
+    "weigh HTTPRoutes": ("gateway.networking.k8s.io", "httproutes", {"get", "list", "patch"}),
+    "weigh GRPCRoutes": ("gateway.networking.k8s.io", "grpcroutes", {"get", "list", "patch"}),
     "notice HPAs on the same target": ("autoscaling", "horizontalpodautoscalers", {"list", "watch"}),
+    "notice KEDA's ScaledObjects on the same target": ("keda.sh", "scaledobjects", {"list", "watch"}),
     "read policy artifacts": ("", "configmaps", {"get"}),
     "say what happened": ("", "events", {"create", "patch"}),
 }
@@ -86,7 +95,11 @@ def test_without_write_there_is_no_verb_that_changes_a_workload_or_route(render:
     writable = {
         resource for resource, verbs in allowed.items() if verbs & {"patch", "update", "create", "delete"}
     }
-    assert writable == {("rlscaler.dev", "rlscalers/status"), ("", "events")}
+    assert writable == {
+        ("rlscaler.dev", "rlscalers/status"),
+        ("rlscaler.dev", "rlscalerbudgets/status"),
+        ("", "events"),
+    }
     assert allowed["x.io", "things/scale"] == {"get"}
 
 
@@ -103,8 +116,20 @@ def test_secrets_are_out_of_reach_unless_asked_for(render: Render) -> None:
 
 
 def test_routes_and_config_maps_can_be_left_out(render: Render) -> None:
-    allowed = granted(only(render({"rbac": {"routes": False, "configMaps": False}}), "ClusterRole")["rules"])
-    assert not {("gateway.networking.k8s.io", "httproutes"), ("", "configmaps")} & allowed.keys()
+    allowed = granted(only(render({"rbac": {"routes": [], "configMaps": False}}), "ClusterRole")["rules"])
+    routes = {("gateway.networking.k8s.io", kind) for kind in ("httproutes", "grpcroutes")}
+    assert not {*routes, ("", "configmaps")} & allowed.keys()
+
+
+def test_every_kind_of_route_can_be_weighed(render: Render) -> None:
+    kinds = {
+        "VirtualService": ("networking.istio.io", "virtualservices"),
+        "TraefikService": ("traefik.io", "traefikservices"),
+        "Ingress": ("networking.k8s.io", "ingresses"),
+    }
+    allowed = granted(only(render({"rbac": {"routes": list(kinds)}}), "ClusterRole")["rules"])
+    for right in kinds.values():
+        assert allowed[right] == {"get", "list", "patch"}
 
 
 def test_other_kinds_can_be_scaled(render: Render) -> None:
@@ -140,14 +165,22 @@ def test_the_operator_does_not_ask_for_what_it_may_not_do() -> None:
     assert constants == {
         ("merge_patch", "RLSCALERS"),  # its status
         ("pages", "RLSCALERS"),
+        ("list_all", "RLSCALER_BUDGETS"),
+        ("merge_patch", "RLSCALER_BUDGETS"),  # its status
+        ("get", "RLSCALERS"),  # is one really deleted whose weights are in a route
         ("json_patch", "LEASES"),
-        ("list_all", "HPAS"),
         ("create", "EVENTS"),
         ("merge_patch", "EVENTS"),
         ("get", "CONFIG_MAPS"),
         ("get", "SECRETS"),
     }
     assert not re.search(r"\.(delete|replace|deletecollection)\(", _kube_source())
+
+
+def test_the_operator_may_look_for_every_other_autoscaler_that_it_knows() -> None:
+    allowed = {(group, resource): verbs for group, resource, verbs in NEEDED.values()}
+    for kind in RIVALS:
+        assert allowed[kind.group_version.partition("/")[0], kind.plural] == {"list", "watch"}
 
 
 def _kube_source() -> str:

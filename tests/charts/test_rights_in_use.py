@@ -63,6 +63,10 @@ def test_a_working_operator_uses_only_the_rights_of_the_chart(
     eventually(lambda: ns.replicas("busy") > 2)
     events = ns.path("/api/v1", "events")
     eventually(lambda: cluster.api.get(events)["items"])
+    budgets = ns.path("/apis/rlscaler.dev/v1alpha1", "rlscalerbudgets")
+    budget = {"kind": "RLScalerBudget", "apiVersion": "rlscaler.dev/v1alpha1", "metadata": {"name": "all"}}
+    cluster.api.create(budgets, {**budget, "spec": {"selector": {}, "maxReplicas": 40}})
+    eventually(lambda: cluster.api.get(f"{budgets}/all").get("status", {}).get("members") == 1)
 
     ours = [entry for entry in cluster.twin.cluster.log if entry.user_agent.startswith(("kopf", "rl-scaler"))]
     used = {needed for entry in ours if (needed := right(entry.method, entry.path, entry.params))}
@@ -71,8 +75,11 @@ def test_a_working_operator_uses_only_the_rights_of_the_chart(
     assert used >= {
         ("rlscaler.dev", "rlscalers", "list"),
         ("rlscaler.dev", "rlscalers/status", "patch"),
+        ("rlscaler.dev", "rlscalerbudgets", "list"),
+        ("rlscaler.dev", "rlscalerbudgets/status", "patch"),
         ("apps", "deployments", "get"),
         ("apps", "deployments/scale", "patch"),
         ("autoscaling", "horizontalpodautoscalers", "list"),
+        ("keda.sh", "scaledobjects", "list"),
         ("", "events", "create"),
     }

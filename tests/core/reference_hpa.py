@@ -49,6 +49,10 @@ class ScalarHpa:
             self.downs.append((now, current - desired))
         return desired
 
+    def edit(self, min_replicas: int, max_replicas: int, behavior: Behavior) -> None:
+        """The specification changes; what is remembered stays."""
+        self.min_replicas, self.max_replicas, self.behavior = min_replicas, max_replicas, behavior
+
     def _desired(self, now: float, current: int, ready: int, usage_ratio: float) -> int:
         if current == 0 and self.min_replicas != 0:
             return 0

@@ -254,3 +254,26 @@ def test_a_policy_that_raises_is_an_invalid_action_and_leaves_the_others_alone()
     broken, sound = engine.step(0.0, samples)
     assert (broken.fallback, broken.desired_replicas) == ("InvalidAction", 10)
     assert (sound.fallback, sound.desired_replicas) == (None, 7)
+
+
+def test_a_service_that_was_idle_for_its_cooldown_goes_to_zero_whatever_its_policy_says() -> None:
+    """As KEDA does: at or below the threshold is idle, however few requests there still are."""
+    spec = replace(
+        SPEC, min_replicas=0, idle_after_s=60.0, activation_rps=5.0, behavior=Behavior(scale_down=slow_down())
+    )
+    engine = Engine(spec, Says(2))
+    current, seen = 4, []
+    for tick, rate in enumerate([20.0] * 3 + [5.0] * 7 + [5.1]):
+        current = engine.step(15.0 * tick, sample(current, rate=rate))[0].desired_replicas
+        seen.append(current)
+    assert seen == [4, 4, 4, 4, 4, 4, 0, 0, 0, 0, 1]
+
+
+def test_a_service_in_doubt_or_without_metrics_does_not_go_to_sleep() -> None:
+    spec = replace(SPEC, min_replicas=0, idle_after_s=0.0, activation_rps=5.0)
+    assert Engine(spec, Doubtful(1)).step(0.0, sample(2, rate=1.0))[0].desired_replicas == 2
+    assert Engine(spec, Says(1)).step(0.0, sample(2, rate=np.nan))[0].desired_replicas == 2
+
+
+def slow_down() -> ScalingRules:
+    return ScalingRules(300, "Max", (ScalingPolicy("Percent", 100, 15),))

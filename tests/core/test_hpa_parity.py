@@ -1,6 +1,13 @@
-"""The engine under the HPA policy is, tick by tick, a plain scalar HPA: 10,000 random histories."""
+"""The engine under the HPA policy is, tick by tick, a plain scalar HPA: 10,000 random histories.
+
+Every field of autoscaling/v2's `behavior` is drawn: windows, selectPolicy, policies (type, value, period) and
+tolerance, in each direction of their own; bounds; missed ticks; replicas changed by somebody else; and in the
+middle some specifications are edited, as users do.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,6 +17,8 @@ from tests.core.reference_hpa import ScalarHpa
 HISTORIES = 10_000
 TICKS = 14
 PERIOD_S = 15.0
+GAPS_S = (15.0, 15.0, 15.5, 17.0, 30.0, 95.0)
+EDITED_AT, EDITED = 7, 500
 
 
 def random_rules(rng: np.random.Generator, default_window_s: int) -> ScalingRules:
@@ -51,8 +60,14 @@ def test_ten_thousand_random_histories_equal_the_scalar_reference() -> None:
     references = [ScalarHpa(spec.min_replicas, spec.max_replicas, spec.behavior) for spec in specs]
     targets = np.array([spec.target_utilisation for spec in specs])
     current = rng.integers(1, 60, HISTORIES)
+    now, moved = 1_000.0, np.zeros(3, dtype=int)
     for tick in range(TICKS):
-        now = 1_000.0 + PERIOD_S * tick
+        now += float(rng.choice(GAPS_S))
+        if tick == EDITED_AT:
+            for row in range(EDITED):
+                specs[row] = replace(random_spec(rng), target_utilisation=float(targets[row]))
+                engine.update(row, specs[row])
+                references[row].edit(specs[row].min_replicas, specs[row].max_replicas, specs[row].behavior)
         ready = np.minimum(current, rng.integers(0, 70, HISTORIES))
         utilisation = np.where(rng.random(HISTORIES) < 0.05, 1.0 * targets, rng.uniform(0.01, 2.0, HISTORIES))
         samples = Samples(
@@ -70,6 +85,8 @@ def test_ten_thousand_random_histories_equal_the_scalar_reference() -> None:
         assert len(different) == 0, [
             (i, specs[i], current[i], decided[i], expected[i]) for i in different[:3]
         ]
+        moved += [(decided > current).sum(), (decided == current).sum(), (decided < current).sum()]
         current = np.where(
             rng.random(HISTORIES) < 0.02, rng.integers(1, 70, HISTORIES), np.maximum(decided, 1)
         )
+    assert moved.min() > 0.05 * TICKS * HISTORIES, f"up, same, down: {moved}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
 
-from controller.core import Behavior, Engine, Samples, ScalingPolicy, ScalingRules, ServiceSpec, View
+from controller.core import Behavior, Engine, Limits, Samples, ScalingPolicy, ScalingRules, ServiceSpec, View
 
 SLOW = Behavior(
     ScalingRules(0, "Max", (ScalingPolicy("Pods", 3, 120),)),
@@ -72,3 +73,35 @@ def test_a_scale_that_was_made_but_not_written_down_still_counts() -> None:
     decision = engine.step(115.0, Samples(request_rate=[50.0], current=[13.0], ready=[13.0]))[0]
     assert decision.desired_replicas == 13
     assert decision.clamps[-1].reason == "ScaleUpLimit"
+
+
+def test_what_was_learned_and_the_changes_of_an_hour_go_over_into_the_next_life() -> None:
+    spec = ServiceSpec(1, 40, capacity_rps=10.0, start_up_s=math.nan, limits=Limits(changes_per_hour=3))
+    engine = Engine(spec, Script(np.full(40, 10)))
+    for at_s, ready in ((0.0, 10.0), (15.0, 10.0), (30.0, 10.0), (45.0, 12.0)):
+        current = 10.0 if at_s == 0.0 else 12.0
+        engine.step(at_s, Samples(request_rate=[50.0], current=[current], ready=[ready]), record=False)
+        if at_s == 0.0:
+            engine.record_scale(0, 1.0, 10, 12)
+    state = json.loads(json.dumps(engine.stabilization_state(0)))
+    assert state["scaleEvents"] == [[1.0, 2]]
+    assert 30.0 < state["startUpSeconds"] < 60.0
+    again = Engine(spec, Script(np.full(40, 10)))
+    again.restore(0, 60.0, state, 12)
+    assert again.start_up_s(0) == pytest.approx(state["startUpSeconds"])
+    again.observe(2000.0, Samples(request_rate=[50.0], current=[12.0]))
+    assert again.stabilization_state(0)["scaleEvents"] == [(1.0, 2), (60.0, 2)]
+
+
+@pytest.mark.parametrize(("desired", "current", "limits"), [(11, 2, (2, 4)), (2, 8, (4, 8))])
+def test_a_change_found_at_the_start_limits_its_own_direction_and_widens_no_other(
+    desired: int, current: int, limits: tuple[int, int]
+) -> None:
+    """Nobody knows when it took place: it may have been long ago, or just now."""
+    pods = ScalingRules(0, "Max", (ScalingPolicy("Pods", 2, 60),))
+    half = ScalingRules(0, "Max", (ScalingPolicy("Percent", 50, 60),))
+    engine = Engine(ServiceSpec(1, 50, behavior=Behavior(pods, half)), Script(np.zeros(1)))
+    engine.restore(0, 100.0, {"desired": desired}, current)
+    row, now_s = np.array([0]), np.array([101.0])
+    lowest, highest = engine._memory.behavior.limits(row, now_s, np.array([current]))
+    assert (int(lowest[0]), int(highest[0])) == limits

@@ -170,14 +170,14 @@ class Namespace:
         path = self.path(APPS, "deployments", name, "scale")
         self.api.patch(path, {"spec": {"replicas": replicas}})
 
-    def rlscaler(self, name: str, **spec: Any) -> Json:
+    def rlscaler(self, name: str, labels: dict[str, str] | None = None, **spec: Any) -> Json:
         spec = {"scaleTargetRef": {"kind": "Deployment", "name": name}, "maxReplicas": 20, **spec}
         spec = {key: value for key, value in spec.items() if value is not None}
         metrics = {"windowSeconds": WINDOW_S, **spec.pop("metrics", {})}
         body = {
             "apiVersion": "rlscaler.dev/v1alpha1",
             "kind": "RLScaler",
-            "metadata": {"name": name},
+            "metadata": {"name": name, "labels": labels or {}},
             "spec": {"policy": {"type": "HPA"}, **spec, "metrics": metrics},
         }
         return self.api.create(self.path(RLSCALERS, "rlscalers"), body)
@@ -315,7 +315,7 @@ OBJECTIVE = {"capacityPerReplica": "10", "targetUtilization": 50}
 
 
 def service_under_load(
-    ns: Namespace, traffic: Traffic, name: str, rate: float, replicas: int, **spec: object
+    ns: Namespace, traffic: Traffic, name: str, rate: float, replicas: int, **spec: Any
 ) -> None:
     """A Deployment under load that Prometheus knows, and its RLScaler; nothing is waited for after that."""
     traffic.set(ns.name, name, rate=rate)

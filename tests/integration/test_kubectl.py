@@ -31,7 +31,8 @@ def test_get_rls_prints_target_bounds_replicas_mode_and_readiness(
 
     shown = ns.cluster.kubectl("-n", ns.name, "get", "rls", "shown")
     head, row = shown.stdout.splitlines()
-    assert head.split() == ["NAME", "TARGET", "MIN", "MAX", "CURRENT", "DESIRED", "MODE", "READY", "AGE"]
+    columns = ["NAME", "TARGET", "MIN", "MAX", "CURRENT", "DESIRED", "MODE", "READY", "REASON", "AGE"]
+    assert head.split() == columns
     assert row.split()[:8] == ["shown", "Deployment/shown", "2", "10", "4", "4", "Active", "True"]
 
     described = ns.cluster.kubectl("-n", ns.name, "describe", "rls", "shown")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,8 +54,12 @@ class Pair:
 
     def writes(self, pid: int) -> list[tuple[float, str]]:
         """Times and paths of a process's writes, those to the Lease apart."""
+        return [(entry.time, entry.path) for entry in self.requests(pid)]
+
+    def requests(self, pid: int) -> list[Any]:
+        """The same as the API server logged them."""
         return [
-            (entry.time, entry.path)
+            entry
             for entry in list(self._twin.log)
             if entry.time > self._since
             and entry.method != "GET"
@@ -100,6 +107,41 @@ def test_when_the_leader_is_killed_the_other_takes_over_and_no_write_is_double(
     scales = [path for _, path in pair.writes(new) if path.endswith("/scale")]
     assert 1 <= len(scales) <= 3
     assert max(at for at, _ in pair.writes(old)) < min(at for at, _ in pair.writes(new))
+
+
+def test_a_leader_killed_between_the_writes_of_a_round_leaves_no_write_to_be_made_twice(
+    pair: Pair, namespace: Namespace, traffic: Traffic
+) -> None:
+    first, second = under_way(pair, namespace, traffic)
+    names = ["web", *(f"more-{number}" for number in range(5))]
+    for name in names[1:]:
+        service_under_load(namespace, traffic, name, rate=40.0, replicas=8)
+    for name in names[1:]:
+        namespace.wait_condition(name, "Ready", "True")
+    old, new = pair.pid(first), pair.pid(second)
+    before = len(scale_writes(pair, old))
+    for name in names:
+        traffic.set(namespace.name, name, rate=72.0)
+    eventually(lambda: len(scale_writes(pair, old)) > before, timeout_s=60, every_s=0.005)
+    first.kill()
+    eventually(lambda: pair.leads(second), timeout_s=60)
+    for name in names:
+        namespace.wait_replicas(name, 14, 15, 16, timeout_s=60)
+    accepted = scale_writes(pair, old) + scale_writes(pair, new)
+    for name in names:
+        mine = [json.loads(entry.body) for entry in accepted if f"/{name}/" in entry.path]
+        replicas = [body["spec"]["replicas"] for body in mine]
+        assert all(a != b for a, b in pairwise(replicas)), (name, replicas)
+        versions = [body["metadata"]["resourceVersion"] for body in mine]
+        assert len(set(versions)) == len(versions), name
+    for entry in pair.requests(old) + pair.requests(new):
+        if entry.path.endswith(("/scale", "/status")):
+            assert json.loads(entry.body)["metadata"]["resourceVersion"], entry.path
+
+
+def scale_writes(pair: Pair, pid: int) -> list[Any]:
+    """A process's writes to /scale that were accepted, in order."""
+    return [entry for entry in pair.requests(pid) if entry.path.endswith("/scale") and entry.code == 200]
 
 
 def test_a_leader_that_wakes_after_its_lease_has_gone_writes_nothing_more_and_ends(

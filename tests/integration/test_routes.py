@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.integration.harness import OBJECTIVE, TIME_SCALE, Namespace, OperatorProcess, Traffic, eventually
+from tests.integration.harness import (
+    OBJECTIVE,
+    RLSCALERS,
+    TIME_SCALE,
+    Namespace,
+    OperatorProcess,
+    Traffic,
+    eventually,
+)
 
 GATEWAY = "/apis/gateway.networking.k8s.io/v1"
 
@@ -195,3 +203,81 @@ def test_a_missing_route_is_named(
     ns.api.delete(ns.path(GATEWAY, "httproutes", "unrouted"))
     found = ns.wait_condition("unrouted", "RoutesSynced", "False", "RouteNotFound")
     assert f"{ns.name}/unrouted" in found["message"]
+
+
+def original(ns: Namespace, name: str) -> bool:
+    """Whether the weights are those of `route_spec`, and no snapshot is left."""
+    route = ns.api.get(ns.path(GATEWAY, "httproutes", name))
+    left = "rlscaler.dev/original-weights" in (route["metadata"].get("annotations") or {})
+    return not left and weights(ns, name) == {f"{name}-od": 50, "foreign": 20, f"{name}-spot": 30}
+
+
+def weighed(ns: Namespace, name: str) -> bool:
+    return not original(ns, name) and weights(ns, name)[f"{name}-od"] != 50
+
+
+def test_deleting_the_rlscaler_puts_the_weights_of_before_back(
+    operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
+) -> None:
+    ns = shared_namespace
+    make(ns, traffic, "leaving", route_spec("leaving"), rule="main")
+    eventually(lambda: weighed(ns, "leaving"))
+    replicas = eventually(lambda: ns.replicas("leaving-od"))
+    ns.api.delete(ns.path(RLSCALERS, "rlscalers", "leaving"))
+    eventually(lambda: original(ns, "leaving"))
+    assert ns.replicas("leaving-od") >= min(replicas, 2), "replicas stay"
+
+
+def test_a_pause_puts_weights_back_where_it_is_asked_to_and_the_end_of_it_sets_them_again(
+    operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
+) -> None:
+    ns = shared_namespace
+    make(ns, traffic, "resting", route_spec("resting"), rule="main", restoreOnPause=True)
+    eventually(lambda: weighed(ns, "resting"))
+    ns.patch_spec("resting", mode="Paused")
+    eventually(lambda: original(ns, "resting"))
+    ns.patch_spec("resting", mode="Active")
+    eventually(lambda: weighed(ns, "resting"))
+
+
+def test_a_tool_that_keeps_reverting_the_weights_is_named_and_left_to_it(
+    operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
+) -> None:
+    ns, name = shared_namespace, "git"
+    make(ns, traffic, name, route_spec(name), rule="main")
+
+    def contested() -> bool:
+        if weighed(ns, name):
+            ns.api.patch(ns.path(GATEWAY, "httproutes", name), {"spec": route_spec(name)})
+        return ns.condition(name, "RoutesSynced").get("reason") == "Contested"
+
+    eventually(contested, timeout_s=60)
+    time.sleep(3 * 15 / TIME_SCALE)
+    assert weights(ns, name) == {f"{name}-od": 50, "foreign": 20, f"{name}-spot": 30}, "the tool has its way"
+    assert "keeps changing" in ns.condition(name, "RoutesSynced")["message"]
+
+
+def test_a_pool_that_turns_slow_loses_its_traffic_and_gets_it_back_slowly(
+    operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
+) -> None:
+    ns, name = shared_namespace, "grey"
+    for pool in ("od", "spot"):
+        traffic.set(ns.name, f"{name}-{pool}", rate=10.0, latency_ms=50.0)
+    make(ns, traffic, name, route_spec(name), rule="main")
+    traffic.set(ns.name, name, rate=20.0)
+    routing = {"policy": "Ready", "ejection": {"baseSeconds": 30, "recoverySeconds": 120}}
+    for pool in ("od", "spot"):
+        ns.api.patch(ns.path("/apis/apps/v1", "deployments", f"{name}-{pool}"), {"spec": {"replicas": 4}})
+    held = [{**pool, "minReplicas": 4, "maxReplicas": 4} for pool in pools(name)]
+    ns.patch_spec(name, routing=routing, backends=held)
+    eventually(lambda: weights(ns, name)[f"{name}-spot"] in range(30, 51))
+
+    traffic.set(ns.name, f"{name}-spot", rate=10.0, latency_ms=900.0)
+    eventually(lambda: weights(ns, name)[f"{name}-spot"] <= 4)
+    assert weights(ns, name)[f"{name}-od"] >= 76
+
+    traffic.set(ns.name, f"{name}-spot", rate=10.0, latency_ms=50.0)
+    seen = []
+    eventually(lambda: seen.append(weights(ns, name)[f"{name}-spot"]) or seen[-1] >= 40)
+    assert seen == sorted(seen), "it only gains"
+    assert len(set(seen)) > 3, "and by steps"

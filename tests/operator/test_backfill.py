@@ -77,7 +77,7 @@ async def test_each_gets_its_own_history_in_few_reads() -> None:
     assert all(work_of(entry).backfilled for entry in bench.entries)
     rows = np.array([work_of(entry).row for entry in bench.entries])
     now_s = np.full(len(rows), Clock().now())
-    fine = bench.engine._fine.window(rows, now_s, 40, 60.0)
+    fine = bench.engine._memory.fine.window(rows, now_s, 40, 60.0)
     np.testing.assert_allclose(np.nanmax(fine, axis=1), np.arange(len(rows)) + 1.0)
 
 

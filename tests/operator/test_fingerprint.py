@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from controller.budgets.share import Share
 from controller.core import Clamp
 from controller.status import Facts, build, difference, fingerprint, is_minor
 from controller.trouble import Trouble
@@ -53,6 +54,7 @@ def random_facts(rng: random.Random) -> Facts:
         policy_trouble=rng.choice((None, None, TROUBLES[1])),
         target_trouble=rng.choice((None, None, TROUBLES[4])),
         metrics_note=rng.choice(("", "latency: Stale: 50 s old", "latency: Stale: 51 s old")),
+        budget=rng.choice((None, Share("shop"), *(Share("shop", 5, f"5 of {n} replicas") for n in (8, 9)))),
     )
 
 

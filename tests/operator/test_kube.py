@@ -222,3 +222,27 @@ async def _served(namespace: Namespace, path: str, body: dict[str, Any]) -> None
         except Exception:
             await asyncio.sleep(0.1)
     raise AssertionError("the new kind is not served")
+
+
+@pytest.mark.twin_only
+async def test_who_does_not_lead_sends_no_write_and_reads_as_ever(kube: Kube, namespace: Namespace) -> None:
+    namespace.deployment("web")
+    target = await Scaler(kube).read(ref(namespace, "web"))
+    kube.fence_s = lambda: 0.0
+    since = time.monotonic()
+    with pytest.raises(errors.NotLeading):
+        await Scaler(kube).write(target, 5)
+    log = list(namespace.cluster.twin.cluster.log)
+    assert [e.path for e in log if e.time > since and e.method == "PATCH" and namespace.name in e.path] == []
+    assert (await Scaler(kube).read(ref(namespace, "web"))).replicas == target.replicas
+
+
+async def test_a_decision_of_a_former_leader_is_refused_once_another_has_scaled(
+    kube: Kube, namespace: Namespace
+) -> None:
+    namespace.deployment("web")
+    read_as_leader = await Scaler(kube).read(ref(namespace, "web"))
+    await Scaler(kube).write(read_as_leader, 5)
+    with pytest.raises(errors.Conflict, match="from 2 to 5 by somebody else"):
+        await Scaler(kube).write(read_as_leader, 9)
+    assert namespace.replicas("web") == 5

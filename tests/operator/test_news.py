@@ -105,3 +105,15 @@ def test_changes_become_events(
     found = news(status(**before), status(**after), None, None, None)
     assert [(item.kind, item.reason) for item in found] == expected
     assert news(status(**after), status(**after), None, None, None) == []
+
+
+def test_each_change_by_somebody_else_is_told_once() -> None:
+    able = {"AbleToScale": ("True", "OutsideChange")}
+    quiet = status(AbleToScale=("True", "ReadyForNewScale"))
+    first = {**status(**able), "outsideChange": {"replicas": 9, "until": "2027-01-15T08:00:00Z"}}
+    second = {**first, "outsideChange": {"replicas": 7, "until": "2027-01-15T08:01:00Z"}}
+    for before, after in ((quiet, first), (first, second)):
+        (item,) = news(before, after, None, None, None)
+        assert (item.kind, item.reason) == ("Warning", "OutsideChange")
+    assert news(first, first, None, None, None) == []
+    assert news(second, quiet, None, None, None) == []

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controller.kube import HPAS
 from controller.registry import Registry
 from tests.operator.bodies import Json, hpa, rlscaler
 
@@ -124,7 +125,7 @@ def test_only_writers_conflict_and_the_older_one_acts(
         older = rival("older", "2026-01-01T00:00:00Z", **{"scaleTargetRef": WEB, **spec})
         assert registry.conflict(registry.apply(older).entry) is None
     for body in hpas:
-        registry.apply_hpa(body)
+        registry.rivals.apply(HPAS, body)
     found = registry.conflict(entry)
     assert (found is None) == (expected is None)
     assert expected is None or expected in str(found)
@@ -134,13 +135,13 @@ def test_a_conflict_ends_with_the_other_writer() -> None:
     registry = Registry()
     entry = registry.apply(rival("web", "2026-01-02T00:00:00Z")).entry
     older = registry.apply(rival("older", "2026-01-01T00:00:00Z", scaleTargetRef=WEB)).entry
-    registry.apply_hpa(hpa("web", uid="one"))
-    registry.apply_hpa(hpa("web", uid="two"))
+    registry.rivals.apply(HPAS, hpa("web", uid="one"))
+    registry.rivals.apply(HPAS, hpa("web", uid="two"))
     assert registry.conflict(entry)
     registry.forget(older.uid)
-    registry.forget_hpa("one")
+    registry.rivals.forget(HPAS, "one")
     assert "HorizontalPodAutoscaler" in str(registry.conflict(entry))
-    registry.forget_hpa("two")
+    registry.rivals.forget(HPAS, "two")
     assert registry.conflict(entry) is None
 
 

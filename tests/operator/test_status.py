@@ -10,6 +10,7 @@ import pytest
 
 from controller.api.types import RLScalerStatus
 from controller.core import Clamp, Decision, Outcome
+from controller.outside import Hold
 from controller.status import (
     Facts,
     PolicyFacts,
@@ -25,6 +26,7 @@ from controller.status import (
 
 NOW = 1_800_000_000.0
 LATER = NOW + 60.0
+HOLD = Hold(9, NOW + 300, "kubectl", 1)
 POLICY = PolicyFacts("RL", "default", "sha256:00", "v1")
 
 
@@ -206,6 +208,8 @@ def test_a_decision_is_recorded_with_its_observation_and_clamps() -> None:
         "time": "2027-01-15T08:00:00Z",
         "outcome": "ScaledUp",
         "message": UP_TO_BOUND.message,
+        "mode": "Active",
+        "metrics": "OK",
         "observation": {"requestRate": "20"},
         "currentReplicas": 4,
         "recommendedReplicas": 12,
@@ -319,7 +323,30 @@ def random_facts(source: random.Random) -> Facts:
         observed=source.choice([{"requestRate": 1.0}, {"latencyMilliseconds": 2.0}]),
         pools=source.choice([(), (PoolFacts("a", 1, 2, 30), PoolFacts("b", 3, 3))]),
         scaled=source.random() < 0.3,
+        outside=source.choice([None, None, HOLD]),
+        start_up_seconds=source.choice([None, 42, 60]),
     )
+
+
+def test_somebody_elses_change_is_in_the_status_while_it_is_respected() -> None:
+    quiet = build(facts(), {}, NOW)
+    held = build(facts(outside=HOLD), quiet, LATER)
+    assert held["outsideChange"] == HOLD.as_status()
+    (able,) = [one for one in held["conditions"] if one["type"] == "AbleToScale"]
+    assert (able["status"], able["reason"], able["message"]) == ("True", "OutsideChange", HOLD.words)
+    assert difference(held, build(facts(outside=HOLD), held, LATER + 60)) is None
+    assert fingerprint(facts(outside=HOLD)) != fingerprint(facts())
+    again = build(facts(outside=dataclasses.replace(HOLD, replicas=7)), held, LATER + 60)
+    assert "has set 7 replicas" in str(again["conditions"]), "other numbers are another change"
+    over = build(facts(), held, LATER + 300)
+    assert difference(held, over) is not None
+    assert "outsideChange" not in over
+
+
+def test_a_start_up_time_that_was_learned_is_in_the_status() -> None:
+    assert build(facts(start_up_seconds=42), {}, NOW)["startUpSeconds"] == 42
+    assert "startUpSeconds" not in build(facts(), {}, NOW)
+    assert fingerprint(facts(start_up_seconds=42)) != fingerprint(facts())
 
 
 def test_patches_take_the_server_from_any_status_to_the_next() -> None:

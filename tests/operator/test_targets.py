@@ -123,3 +123,18 @@ async def test_without_the_right_to_list_targets_are_read_one_by_one(
         assert (await scaler.read(ref(namespace, f"web-{number}"))).replicas == number + 1
     assert refused.hits == 1
     assert scaler.known(ref(namespace, "web-0")) is None
+
+
+async def test_after_a_start_with_many_targets_none_is_read_for_itself(
+    kube: Kube, namespace: Namespace
+) -> None:
+    for number in range(LEAST):
+        namespace.deployment(f"web-{number}", replicas=number + 1)
+    watches = TargetWatches(kube, (namespace.name,), LEAST)
+    try:
+        await watches.begin(ref(namespace, f"web-{number}") for number in range(LEAST))
+        found = [await Scaler(kube, watches).read(ref(namespace, f"web-{n}")) for n in range(LEAST)]
+    finally:
+        watches.close()
+    assert [target.replicas for target in found] == [1, 2, 3]
+    assert reads(namespace) == 0

@@ -165,6 +165,62 @@ def with_custom_operator() -> bytes:
     )
 
 
+def with_weights_in(path: str) -> bytes:
+    """The weights lie in another file."""
+    proto = onnx.load_from_string(model())
+    tensor = proto.graph.initializer[0]
+    size = len(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", path), ("offset", "0"), ("length", str(size))):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+    return bytes(proto.SerializeToString())
+
+
+def with_a_constant_in(path: str, deep: bool = False) -> bytes:
+    """A constant, in the graph or in the body of a loop, lies in another file."""
+    proto = onnx.load_from_string(looping(1))
+    tensor = TensorProto(name="far", data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", path
+    node = helper.make_node("Constant", [], ["far"], value=tensor)
+    loop = next(each for each in proto.graph.node if each.op_type == "Loop")
+    (loop.attribute[0].g if deep else proto.graph).node.append(node)
+    return bytes(proto.SerializeToString())
+
+
+def greedy(megabytes: int) -> bytes:
+    """Asks for so much memory for each row: a constant that grows with the batch."""
+    return model(
+        [
+            helper.make_node("MatMul", ["observation", "W"], ["hidden"]),
+            helper.make_node("Shape", ["observation"], ["shape"], end=1),
+            helper.make_node("Constant", [], ["each"], value_ints=[megabytes * 1024 * 256]),
+            helper.make_node("Mul", ["shape", "each"], ["size"]),
+            helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
+            helper.make_node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
+            helper.make_node("Add", ["hidden", "sum"], ["action"]),
+        ]
+    )
+
+
+def looping_on_negative(times: int) -> bytes:
+    """Passes the trial, but counts to `times` where the least observation is below -50."""
+    proto = onnx.load_from_string(looping(times))
+    nodes = [
+        helper.make_node("ReduceMin", ["observation"], ["least"], keepdims=0),
+        helper.make_node("Constant", [], ["limit"], value_float=-50.0),
+        helper.make_node("Less", ["least", "limit"], ["bad"]),
+    ]
+    loop = next(each for each in proto.graph.node if each.op_type == "Loop")
+    loop.input[1] = "bad"
+    for place, node in enumerate(nodes):
+        proto.graph.node.insert(place, node)
+    return bytes(proto.SerializeToString())
+
+
 def doubles() -> bytes:
     """An action in float64."""
     proto = onnx.load_from_string(

@@ -19,6 +19,7 @@ from controller.policies import (
     load_or_unavailable,
     load_policy,
 )
+from tests.metrics.servers import http_server, send
 from tests.policies.models import metadata, model
 
 
@@ -58,6 +59,17 @@ def test_a_config_maps_bytes_are_loaded() -> None:
         load_policy(reference)
 
 
+def test_a_urls_bytes_are_downloaded_or_given_and_must_have_the_digest() -> None:
+    data = model()
+    right = hashlib.sha256(data).hexdigest()
+    with http_server(lambda handler: send(handler, 200, data)) as port:
+        url = f"http://127.0.0.1:{port}/a.onnx"
+        assert load_policy({"url": url, "sha256": right}).name == "tiny"
+        with pytest.raises(ArtifactDigestMismatch):
+            load_policy({"url": url, "sha256": "0" * 64})
+    assert load_policy({"url": url, "sha256": right}, data=data).name == "tiny"
+
+
 def test_the_digest_of_the_reference_is_checked_even_if_the_policy_is_loaded_already(folder: Path) -> None:
     right = hashlib.sha256(model()).hexdigest()
     held = load_policy({"file": "a.onnx", "sha256": right}, folder)
@@ -87,7 +99,7 @@ def test_a_policy_that_nobody_uses_is_forgotten(folder: Path) -> None:
         pytest.param({}, "exactly one of builtin, configMap, file, url is needed, not none", id="nothing"),
         pytest.param({"sha256": "0"}, "not none", id="a digest alone"),
         pytest.param({"builtin": "a", "file": "b"}, "not builtin and file", id="two"),
-        pytest.param({"url": "https://x/a.onnx"}, "not available in this release", id="url"),
+        pytest.param({"url": "https://x/a.onnx"}, "artifact.url needs sha256", id="url"),
     ],
 )
 def test_a_reference_that_says_too_little_or_too_much_is_refused(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import pickle
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controller.core import (
     OBSERVATION_SCHEMA,
@@ -28,6 +34,7 @@ from controller.policies import (
     ArtifactInvalid,
     ArtifactNotFound,
     ArtifactSchemaMismatch,
+    ArtifactTooLarge,
     OnnxPolicy,
 )
 from tests.policies import models
@@ -112,6 +119,36 @@ def test_the_engine_steps_on_an_artifact_and_falls_back_where_it_gives_no_number
         pytest.param(lambda: model()[:-200], ArtifactInvalid, "cannot load it", id="truncated"),
         pytest.param(lambda: b"not ONNX" * 100, ArtifactInvalid, "cannot load it", id="not ONNX"),
         pytest.param(lambda: b"\x80\x04}q\x00.", ArtifactInvalid, "cannot load it", id="a pickle"),
+        pytest.param(
+            lambda: pickle.dumps({"policy": np.zeros(1000)}),
+            ArtifactInvalid,
+            "cannot load it",
+            id="weights pickled",
+        ),
+        pytest.param(
+            lambda: zipped(), ArtifactInvalid, "cannot load it", id="a zip of torch or Stable-Baselines3"
+        ),
+        pytest.param(
+            lambda: b"ORTM".rjust(8, b"\x18") * 9, ArtifactInvalid, "cannot load it", id="ORT's own format"
+        ),
+        pytest.param(
+            lambda: models.with_weights_in("/etc/hostname"),
+            ArtifactInvalid,
+            "external data",
+            id="a file's weights",
+        ),
+        pytest.param(
+            lambda: models.with_a_constant_in("secret"),
+            ArtifactInvalid,
+            "external data",
+            id="a file's constant",
+        ),
+        pytest.param(
+            lambda: models.with_a_constant_in("secret", deep=True),
+            ArtifactInvalid,
+            "external data",
+            id="a file's constant in a loop",
+        ),
         pytest.param(models.bare, ArtifactInvalid, "no 'rlscaler' metadata", id="no metadata"),
         pytest.param(
             lambda: model(properties="{"), ArtifactInvalid, "metadata rlscaler: Invalid JSON", id="bad JSON"
@@ -191,6 +228,13 @@ def test_a_broken_artifact_is_refused_with_a_reason(
     assert raised.value.reason == error.__name__
 
 
+def zipped() -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("data.pkl", pickle.dumps({"policy": 1}))
+    return held.getvalue()
+
+
 def _other(**changes: Any) -> dict[str, Any]:
     return metadata(observation_schema=metadata()["observation_schema"] | changes)
 
@@ -207,10 +251,10 @@ def test_an_artifact_beyond_the_size_limit_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("controller.policies.onnx_policy.MAX_ARTIFACT_BYTES", 1024)
-    with pytest.raises(ArtifactInvalid, match="bytes; between 1 and"):
+    with pytest.raises(ArtifactTooLarge, match="MiB are allowed"):
         OnnxPolicy.from_bytes(model() + b"\0" * 1024)
     (tmp_path / "big.onnx").write_bytes(b"\0" * 2000)
-    with pytest.raises(ArtifactInvalid, match="2000 bytes"):
+    with pytest.raises(ArtifactTooLarge, match="2000 bytes"):
         OnnxPolicy.from_file(tmp_path / "big.onnx")
 
 
@@ -276,3 +320,88 @@ def test_a_range_of_another_length_is_refused() -> None:
     data = models.model(properties=models.metadata(observation_range={"low": [0.0], "high": [1.0]}))
     with pytest.raises(ArtifactInvalid, match=r"observation_range: .*numbers each"):
         OnnxPolicy.from_bytes(data)
+
+
+def test_no_file_of_the_operator_is_taken_for_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime alone would read it, `..` included."""
+    models.weights().tofile(tmp_path / "secret.bin")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for path in ("secret.bin", "../secret.bin"):
+        with pytest.raises(ArtifactInvalid, match="an artifact is one file"):
+            OnnxPolicy.from_bytes(models.with_weights_in(path))
+
+
+def test_every_builtin_and_every_good_model_is_one_file() -> None:
+    from controller.policies import builtin_names, load_policy
+    from controller.policies.external import refers_to_files
+
+    assert not refers_to_files(model())
+    assert [load_policy({"builtin": name}).name for name in builtin_names()]
+
+
+@given(st.binary(max_size=400), st.integers(0, 2000), st.integers(0, 255))
+def test_no_bytes_break_the_search_for_files(noise: bytes, at: int, byte: int) -> None:
+    """It says yes, no or ValueError of anything: noise, and a model with one byte changed."""
+    from controller.policies.external import refers_to_files
+
+    changed = bytearray(model())
+    changed[at % len(changed)] = byte
+    for data in (noise, bytes(changed)):
+        with contextlib.suppress(ValueError):
+            assert refers_to_files(data) in (True, False)
+
+
+def test_a_policy_that_hangs_later_is_ended_and_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial cannot find a loop that depends on what is observed; the operator's limit does."""
+    now_s = [1000.0]
+    policy = OnnxPolicy.from_bytes(models.looping_on_negative(2**40))
+    policy.limit_time(0.2)
+    good, bad = np.zeros((3, FEATURES), np.float32), np.full((3, FEATURES), -99, np.float32)
+    assert np.isfinite(policy.act(good)).all()
+    assert np.isnan(policy.act(bad)).all()
+    assert np.isnan(policy.act(good)).all(), "it rests"
+    monkeypatch.setattr("controller.policies.onnx_policy.time.monotonic", lambda: now_s[0])
+    policy._rests_until_s = 1060.0
+    assert np.isnan(policy.act(good)).all()
+    now_s[0] = 1061.0
+    assert np.isfinite(policy.act(good)).all()
+
+
+def test_a_policy_that_hangs_again_rests_longer() -> None:
+    policy = OnnxPolicy.from_bytes(models.looping_on_negative(2**40))
+    policy.limit_time(0.1)
+    rests = []
+    for _ in range(3):
+        policy._rests_until_s = 0.0
+        policy.act(np.full((1, FEATURES), -99, np.float32))
+        rests.append(policy._rest_s)
+    assert rests == [120.0, 240.0, 480.0]
+    policy._rests_until_s = 0.0
+    policy.act(np.zeros((1, FEATURES), np.float32))
+    assert policy._rest_s == 60.0
+
+
+def test_a_policy_that_asks_for_all_memory_is_refused_or_says_nothing() -> None:
+    """In a process of its own: the limit is for the whole process, and what it keeps from happening is not
+    to happen to the tests."""
+    script = """
+import resource, numpy as np
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+from controller.policies import ArtifactInvalid, OnnxPolicy, limit_memory
+from tests.policies import models
+limit_memory(64 << 20)
+limit_memory(64 << 20)
+try:
+    OnnxPolicy.from_bytes(models.greedy(100))
+except ArtifactInvalid as error:
+    print("refused:", "trial run failed" in str(error))
+policy = OnnxPolicy.from_bytes(models.greedy(1))
+rows = np.zeros((10, models.FEATURES), np.float32)
+print(np.isfinite(policy.act(rows)).all(), np.isnan(policy.act(np.tile(rows, (50, 1)))).all())
+print(np.isfinite(OnnxPolicy.from_bytes(models.model()).act(rows)).all(), np.isfinite(policy.act(rows)).all())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["refused:", "True", "True", "True", "True", "True"]

@@ -16,6 +16,7 @@ from controller.core import (
     Fallback,
     ForecastPolicy,
     HpaPolicy,
+    Limits,
     Samples,
     ScalingPolicy,
     ScalingRules,
@@ -178,7 +179,7 @@ def test_it_sees_and_decides_as_the_engine_does(seed, sync_s):
             decided = fused.decide(ours, actions(schema, ours), schema)
         else:
             said = ask(reference._policies, reference._table.policy[seen.rows], seen)
-            expected = reference._conclude(seen, *said, True)
+            expected = reference.conclude(seen, *said)
             decided = fused.conclude(ours, *ask(fused._policies, fused._owner[ours.rows], ours))
         assert np.array_equal(expected.desired_replicas, decided.desired_replicas), where
         for each in ("hpa_replicas", "fallback", "current_replicas"):
@@ -245,6 +246,21 @@ def test_features_asked_for_rarely_are_those_asked_for_always():
             # a day's quantiles are made at the first question in ten minutes, here as in the operator
             same = [index for index, name in enumerate(OBSERVATION_SCHEMA.names) if not name.endswith("_1d")]
             assert np.array_equal(views[0].features[:, same], views[1].features[:, same])
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"start_up_s": float("nan")}, "start_up_s"),
+        ({"limits": Limits(changes_per_hour=4)}, "limits"),
+        ({"fallback": Fallback(recovery_threshold=3)}, "recovery_threshold"),
+    ],
+)
+def test_what_only_the_engine_does_is_refused(changes, name):
+    spec = replace(ServiceSpec(), **changes)
+    Engine(spec, HpaPolicy())
+    with pytest.raises(ParameterError, match=f"{name}: .*controller.core.Engine"):
+        FusedEngine(spec, HpaPolicy())
 
 
 def test_its_clock_does_not_run_backwards():

@@ -361,8 +361,8 @@ def test_cheapest_first_buys_what_is_cheap(short):
 def test_every_baseline_asks_for_actions_of_the_space(short):
     batch = PoolsBatch(replace(short, pools=4), 16, seed=1)
     batch.reset()
-    for policy in BASELINES.values():
-        actions = policy(batch.view(), 1.5)
+    for make in BASELINES.values():
+        actions = make()(batch.view(), 1.5)
         assert actions.shape == (16, 8)
         assert np.isfinite(actions).all()
         assert np.abs(actions).max() <= 1

@@ -293,27 +293,38 @@ def test_the_safest_part_of_the_dial_stands_on_the_forecast(small: Preset) -> No
     names = OBSERVATION_SCHEMA.names
     observation = torch.zeros(3, OBSERVATION_SCHEMA.size)
     observation[:, names.index("move_q999_1d")] = 5.0
-    observation[:, names.index("preference")] = torch.tensor([0.7, 0.9, 1.0])
+    observation[:, names.index("granularity")] = 1.0  # no load: the rises' level is as far off as they went
+    observation[:, names.index("preference")] = torch.tensor([0.7, 0.8, 1.0])
     with torch.no_grad():
         network.head.weight.zero_()
         network.head.bias[0] = 50.0  # the first anchor alone, which is 0 here
-        low = network(observation)[:, 0]
+        idle = network(observation)[:, 0]
+        observation[:, names.index("granularity")] = 1.0 / 201.0  # a load of 200, far above where they ended
+        loaded = network(observation)[:, 0]
     begin, end = small.analytic.floor_margins
-    assert float(low[0]) == pytest.approx(0.3)
-    assert float(low[1]) == pytest.approx(5.0 + begin + 0.6 * (end - begin), abs=1e-4)
-    assert float(low[2]) == pytest.approx(5.0 + end, abs=1e-4)
+    assert float(idle[0]) == pytest.approx(0.3)
+    assert float(idle[1]) == pytest.approx(5.0 + begin + 0.2 * (end - begin), abs=1e-4)
+    assert float(idle[2]) == pytest.approx(5.0 + small.analytic.cap_margins[1], abs=1e-4)
+    # a cap of about the load itself; the reserve is above it in the end
+    assert loaded[:2].tolist() == pytest.approx([0.3, 0.3])
+    assert float(loaded[2]) == pytest.approx(small.analytic.reserve_margins[1], abs=1e-4)
+    served = BandNetwork(small, serving=True)
+    served.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        low = served(observation)[:, 0]
+    assert float(low[2]) == pytest.approx(5.0 + small.analytic.served_reserve_margins[1], abs=1e-4)
 
 
 def test_the_band_is_wider_just_after_a_scale_up(small: Preset) -> None:
-    settings = dataclasses.replace(small.analytic, least_gap=(0.1, 0.5))
+    settings = dataclasses.replace(small.analytic, least_gap=(0.1, 0.5), gap_fades_s=600.0)
     network = BandNetwork(dataclasses.replace(small, analytic=settings))
-    observation = torch.zeros(2, OBSERVATION_SCHEMA.size)
-    observation[1, OBSERVATION_SCHEMA.names.index("since_scale_up")] = 1.0
+    observation = torch.zeros(3, OBSERVATION_SCHEMA.size)
+    observation[1:, OBSERVATION_SCHEMA.names.index("since_scale_up")] = torch.tensor([1.0, np.exp(-2.0)])
     with torch.no_grad():
         network.head.weight.zero_()
         network.head.bias[-1] = -50.0  # nothing of its own
         band = network(observation)
-    assert (band[:, 1] - band[:, 0]).tolist() == pytest.approx([0.1, 0.6])
+    assert (band[:, 1] - band[:, 0]).tolist() == pytest.approx([0.1, 0.6, 0.1 + 0.5 * np.exp(-1.0)])
 
 
 def test_one_seed_gives_one_result(small: Preset) -> None:

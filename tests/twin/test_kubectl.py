@@ -51,7 +51,18 @@ def test_apply_creates_configures_and_then_leaves_alone(rls: Kubectl) -> None:
 def test_get_rls_prints_the_columns_of_the_crd(rls: Kubectl) -> None:
     done(rls("apply", "-f", "-", stdin=RLSCALER))
     header, row = done(rls("get", "rls")).splitlines()
-    assert header.split() == ["NAME", "TARGET", "MIN", "MAX", "CURRENT", "DESIRED", "MODE", "READY", "AGE"]
+    assert header.split() == [
+        "NAME",
+        "TARGET",
+        "MIN",
+        "MAX",
+        "CURRENT",
+        "DESIRED",
+        "MODE",
+        "READY",
+        "REASON",
+        "AGE",
+    ]
     assert row.split()[:4] == ["web", "2", "60", "Active"]
     wide = done(rls("get", "rls", "web", "-o", "wide")).splitlines()[0]
     assert "REASON" in wide

@@ -23,7 +23,7 @@ from rich.table import Table
 from sim.errors import TraceError
 from sim.replay import Protocol, Window, cut_windows
 from sim.traces import Trace, load_trace
-from training.analytic.traffic import NODE_S, coarse_workload
+from training.analytic.counts import NODE_S, coarse_workload
 from training.contestants import CLAIRVOYANT, DAY_S, HELD_OUT, HPA, Sweep, generated_windows, label_of
 from training.errors import ConfigError
 from training.frontier import (

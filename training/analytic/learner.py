@@ -22,7 +22,7 @@ import torch
 
 from controller.core import OBSERVATION_SCHEMA
 from sim.scenario import ScenarioConfig
-from training.analytic.policy import BandNetwork
+from training.analytic.policy import BEYOND, BandNetwork
 from training.analytic.traffic import Episode, Pool, draw_episode
 from training.analytic.twin import Outcome, State, Twin
 from training.config import Preset
@@ -313,7 +313,8 @@ class Learner:
         settings = self.settings
         steps = settings.unroll_steps * settings.episode_unrolls
         shares = settings.coarse_share, settings.extra_lag
-        return draw_episode(self._rng, self._scenario, steps, *shares, self._recordings)
+        rare = settings.missing, settings.function_share
+        return draw_episode(self._rng, self._scenario, steps, *shares, self._recordings, *rare)
 
     @torch.no_grad()
     def _standardise(self) -> None:
@@ -332,12 +333,12 @@ class Learner:
 def seen_range(state: dict[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
     """(lowest, highest) value `[F]` of every feature that training saw, from a checkpoint; None: none.
 
-    Anything goes for the scale-down window, which the guard carries out whatever the policy says.
+    Anything goes for the features that the network cuts to its range (`policy.BEYOND`).
     """
     low, high = state["low"].numpy(), state["high"].numpy()
     if not np.isfinite(low).all():
         return None
-    free = np.array([name == "scale_down_window" for name in OBSERVATION_SCHEMA.names])
+    free = np.array([name in BEYOND for name in OBSERVATION_SCHEMA.names])
     return np.where(free, OBSERVATION_SCHEMA.low, low), np.where(free, OBSERVATION_SCHEMA.high, high)
 
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 
 import torch
 from torch import nn
 
 from controller.core import OBSERVATION_SCHEMA
+from controller.core import observation as obs
 from controller.core.action import MAX_LOG_HEADROOM
 from training.config import Preset
 from training.errors import ConfigError
 from training.networks import ACTIVATIONS, CLIP
 
 MAX_GAP = 2.0
+MAX_LOAD = 1e4
+"""Replicas."""
+BEYOND = {"scale_down_window": (0.0, 1.0), "pending_share": (0.0, 1.0)}
+"""Features that are cut to what training has, since the rest makes no difference to what should be wished
+for: the guard carries out windows above 300 s whatever the wish, and replicas on their way out are no use."""
+SINCE_S = 300.0
+"""Time constant of the feature `since_scale_up`."""
 SCHEMA = "hold-band/v1"
 
 
@@ -25,28 +34,45 @@ class BandNetwork(nn.Module):
     of some features that are logarithms of loads over the load now, at least 0. In the safest part of the
     dial a formula forecast is a floor under it (`Analytic.floor`). upper edge = lower edge plus a gap of at
     least `Analytic.least_gap`.
+
+    Beside core's features it sees the load in replicas as a logarithm, and levels (`Analytic.levels`): the
+    quantile of rises, from the least load that counts, over the load now.
     """
 
+    least: torch.Tensor
+    most: torch.Tensor
     mean: torch.Tensor
     deviation: torch.Tensor
 
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, preset: Preset, serving: bool = False) -> None:
+        """serving: with the reserve of the artifact, not that of training."""
         super().__init__()
-        names = OBSERVATION_SCHEMA.names
-        anchors = preset.action.anchors
-        unknown = sorted({name for anchor in anchors for name in anchor} - set(names))
-        if unknown or not anchors or not all(anchors):
-            raise ConfigError(f"action.anchors: {unknown or anchors} is not allowed; features of load are")
-        self._columns = [[names.index(name) for name in anchor] for anchor in anchors]
-        strange = sorted(set(preset.analytic.floor) - set(names))
+        levels = preset.analytic.levels
+        strange = sorted(set(levels) - {name for name in OBSERVATION_SCHEMA.names if name[:5] == "move_"})
         if strange:
-            raise ConfigError(f"analytic.floor: {strange} is not allowed; features of load are")
-        self._floor = [names.index(name) for name in preset.analytic.floor]
-        self._floor_from, self._floor_margins = preset.analytic.floor_from, preset.analytic.floor_margins
+            raise ConfigError(f"analytic.levels: {strange} is not allowed; quantiles of rises (move_...) are")
+        self._levels = [OBSERVATION_SCHEMA.names.index(name) for name in levels]
+        names = (*OBSERVATION_SCHEMA.names, "log_load", *("level_" + name[5:] for name in levels))
+        anchors = (*preset.action.anchors, *preset.analytic.anchors)
+        if not anchors or not all(anchors):
+            raise ConfigError(f"action.anchors: {anchors} is not allowed; features of load are")
+        self._columns = [_columns("action.anchors", anchor, names) for anchor in anchors]
+        self._floor_from = preset.analytic.floor_from
+        settings = preset.analytic
+        reserve, margins = settings.reserve, settings.reserve_margins
+        if serving:
+            reserve, margins = settings.served_reserve, settings.served_reserve_margins
+        self._floors = {
+            "floor": (_columns("analytic.floor", settings.floor, names), settings.floor_margins),
+            "floor_cap": (_columns("analytic.floor_cap", settings.floor_cap, names), settings.cap_margins),
+            "reserve": (_columns("analytic.reserve", reserve, names), margins),
+        }
         self._gap, self._wider = preset.analytic.least_gap
+        self._fade = SINCE_S / preset.analytic.gap_fades_s
+        self._granularity = names.index("granularity")
         self._since_up = names.index("since_scale_up")
         self._preference = names.index("preference")
-        widths = [OBSERVATION_SCHEMA.size, *preset.network.actor]
+        widths = [len(names), *preset.network.actor]
         layers: list[nn.Module] = []
         for width, following in itertools.pairwise(widths):
             layers += [nn.Linear(width, following), ACTIVATIONS[preset.network.activation]()]
@@ -57,16 +83,21 @@ class BandNetwork(nn.Module):
             self.head.bias.zero_()
             self.head.bias[-2] = 0.3
             self.head.bias[-1] = -2.0
-        self.register_buffer("mean", torch.zeros(OBSERVATION_SCHEMA.size))
-        self.register_buffer("deviation", torch.ones(OBSERVATION_SCHEMA.size))
+        for name, side in (("least", 0), ("most", 1)):
+            bounds = [BEYOND.get(one.name, (one.low, one.high))[side] for one in OBSERVATION_SCHEMA.features]
+            self.register_buffer(name, torch.tensor(bounds, dtype=torch.float32), persistent=False)
+        self.register_buffer("mean", torch.zeros(len(names)))
+        self.register_buffer("deviation", torch.ones(len(names)))
 
     def standardise(self, observations: torch.Tensor) -> None:
         """Take the moments of these observations `[N, F]` as the network's."""
+        observations = self._extended(observations)
         self.mean.copy_(observations.mean(0))
         self.deviation.copy_(observations.std(0).clamp(min=0.05))
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         """`[N, F]` to `[N, 2]`."""
+        observation = self._extended(observation)
         scaled = ((observation - self.mean) / self.deviation).clamp(-CLIP, CLIP)
         out = self.head(self.body(scaled).to(self.head.weight.dtype))
         count = len(self._columns)
@@ -92,14 +123,34 @@ class BandNetwork(nn.Module):
         network.head.double()
         return network
 
+    def _extended(self, observation: torch.Tensor) -> torch.Tensor:
+        """With what follows from the features behind them, `[N, F + 1 + levels]`."""
+        least, most = 1.0 / (1.0 + MAX_LOAD), 1.0 / (1.0 + obs.MIN_LOAD)
+        granularity = observation[:, self._granularity].clamp(least, most)
+        log_load = (1.0 / granularity - 1.0).log()[:, None]
+        levels = observation[:, self._levels] + math.log(obs.MIN_LOAD) - log_load
+        bounded = torch.minimum(torch.maximum(observation, self.least), self.most)
+        return torch.cat([bounded, log_load, levels.clamp(-3.0, 9.0)], dim=1)
+
     def _least_gap(self, observation: torch.Tensor) -> torch.Tensor:
-        return self._gap + self._wider * observation[:, self._since_up]
+        return self._gap + self._wider * observation[:, self._since_up] ** self._fade
 
     def _above_floor(self, low: torch.Tensor, observation: torch.Tensor) -> torch.Tensor:
-        if not self._floor:
-            return low
-        first, last = self._floor_margins
-        preference = observation[:, self._preference]
-        part = (preference - self._floor_from) / (1.0 - self._floor_from)
-        floor = observation[:, self._floor].amax(dim=1).clamp(min=0.0) + first + (last - first) * part
+        part = (observation[:, self._preference] - self._floor_from) / (1.0 - self._floor_from)
+
+        def over(name: str, otherwise: float) -> torch.Tensor:
+            columns, (first, last) = self._floors[name]
+            if not columns:
+                return torch.full_like(low, otherwise)
+            return observation[:, columns].amax(dim=1).clamp(min=0.0) + first + (last - first) * part
+
+        floor = torch.minimum(over("floor", -math.inf), over("floor_cap", math.inf))
+        floor = torch.maximum(floor, over("reserve", -math.inf))
         return torch.where(part > 0.0, torch.maximum(low, floor), low)
+
+
+def _columns(setting: str, wanted: tuple[str, ...], names: tuple[str, ...]) -> list[int]:
+    strange = sorted(set(wanted) - set(names))
+    if strange:
+        raise ConfigError(f"{setting}: {strange} is not allowed; features of load are")
+    return [names.index(name) for name in wanted]

@@ -128,7 +128,7 @@ def train(plan: Plan) -> int:
 
 def export(run: RunFolder, checkpoint: Checkpoint, out: Path, name: str | None) -> float:
     """Write the artifact of a checkpoint's averaged weights; the largest difference to them."""
-    network = BandNetwork(run.preset())
+    network = BandNetwork(run.preset(), serving=True)
     state = _read(checkpoint.model)
     try:
         network.load_state_dict(state["average"])

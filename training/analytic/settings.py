@@ -24,8 +24,13 @@ class Analytic:
     coarse_share: float = 0.4
     """Share of episodes as recordings show traffic: counts in bins of a minute to an hour, drawn by chance
     and joined by straight lines."""
+    function_share: float = 0.08
+    """Share of episodes with the invocations of single functions: timers, and events far apart."""
     extra_lag: float = 0.2
     """Share of services whose metrics come one more scrape late."""
+    missing: float = 0.2
+    """Share of services without a latency (or an objective for it). Requests in flight, errors, utilisation
+    and ready replicas are each missing half as often."""
     minibatches: int = 4
     """Parts of the services that each unroll's gradients are applied in, one after the other."""
     learning_rate: float = 3e-3
@@ -51,23 +56,48 @@ class Analytic:
     """Preference (of 1) from which the second of those powers holds."""
     churn: float = 0.3
     """Price of a large change of replicas, in 15 s of the usual ideal; of a change of one, half of it."""
-    least_gap: tuple[float, float] = (0.15, 0.8)
+    least_gap: tuple[float, float] = (0.2, 0.8)
     """Least distance of the band's edges in logarithms (what load may fall by before replicas do), and how
-    much more it is just after a scale-up; that fades over 300 s."""
-    flap: float = 0.3
+    much more it is just after a scale-up; that fades."""
+    gap_fades_s: float = 500.0
+    """How fast: after that many seconds a third of it is left."""
+    levels: tuple[str, ...] = ("move_q980_1h", "move_q995_1h", "move_q990_1d", "move_q999_1d")
+    """Rises of which the network also sees where they would end if they began at no load at all: after bursts
+    out of nothing that is how high they went. Their names as features: `level_` in place of `move_`."""
+    anchors: tuple[tuple[str, ...], ...] = (
+        ("load_max_60s", "level_q995_1h"),
+        ("load_max_60s", "level_q999_1d"),
+    )
+    """Anchors beside those of `action`, which may name levels."""
+    flap: float = 0.5
     """Price of a change that reverses the one before, in 15 s of the usual cost; less of a small one."""
     floor: tuple[str, ...] = ("load_max_300s", "move_q995_1h", "move_q999_1d")
     """Features whose largest is a floor under the lower edge in the safest part of the dial: the best formula
     forecast, for rare events that training sees too few of. Empty: no floor."""
     floor_from: float = 0.75
     """Preference (of 1) at which the floor begins."""
-    floor_margins: tuple[float, float] = (-1.6, 0.6)
+    floor_margins: tuple[float, float] = (-1.6, 3.0)
     """Log headroom of the floor over those features where it begins, and at preference 1."""
+    floor_cap: tuple[str, ...] = ("level_q999_1d", "load_max_3600s")
+    """The floor is not above the largest of these, which say how high the load has been: a rise out of
+    nothing need not be expected on top of a peak. Empty: no cap."""
+    cap_margins: tuple[float, float] = (-1.0, 0.7)
+    """Log headroom of the cap over those features."""
+    reserve: tuple[str, ...] = ("load_max_300s",)
+    """Nor is it below the largest of these, for rises without precedent. Empty: no reserve."""
+    reserve_margins: tuple[float, float] = (-3.0, 1.8)
+    """Log headroom of the reserve over those features."""
+    served_reserve: tuple[str, ...] = ("load_max_300s", "move_q995_1h", "move_q999_1d")
+    """What the artifact has in place of `reserve`: the reserve can be chosen after training, since it does
+    not go through the weights."""
+    served_reserve_margins: tuple[float, float] = (-1.6, 0.6)
+    """Log headroom of that."""
 
     def __post_init__(self) -> None:
         """Refuse values that would fail later with a worse message."""
         for name in ("unroll_steps", "episode_unrolls", "episodes", "minibatches"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        _require(self.gap_fades_s > 0, "gap_fades_s", self.gap_fades_s, "above 0")
         for name in (
             "tail_steps",
             "fresh_episodes",
@@ -81,7 +111,8 @@ class Analytic:
         _require(
             self.tail_steps < self.unroll_steps, "tail_steps", self.tail_steps, f"below {self.unroll_steps}"
         )
-        for name in ("coarse_share", "extra_lag", "average", "softness", "relative_cost"):
+        shares = ("coarse_share", "function_share", "extra_lag", "missing", "average", "softness")
+        for name in (*shares, "relative_cost"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in 0..1")
         _require(0 <= self.floor_from < 1, "floor_from", self.floor_from, "in 0..1, 1 excluded")
         low, high = self.price_exponent

@@ -21,7 +21,8 @@ from controller.core import observation as obs
 from sim.physics import ServiceParams, scalar
 from sim.replay import Protocol, Window
 from sim.scenario import ScenarioConfig, draw_params, draw_spec
-from sim.workloads import WorkloadMix, sample_shape, sample_workload
+from sim.workloads import sample_workload
+from training.analytic.counts import FEWEST, NODE_S, coarse_workload, function_workload
 from training.recordings import Recordings
 
 FloatArray = npt.NDArray[np.floating]
@@ -32,17 +33,12 @@ START_UP_SLOTS = 72
 """Thirds of a step that the twin knows pending replicas for."""
 LONGEST_START_UP_STEPS = 18.0
 """Mean start-up time that fits into those slots with its spread: 90 s for services that decide every 5 s."""
-NODE_S = obs.FINE_STEP_S
-"""Resolution of traffic; linear in between."""
 DAY_NODES = round(obs.DAY_S / NODE_S)
 PAST_NODES = DAY_NODES + 80
 MINUTE_NODES = round(obs.COARSE_STEP_S / NODE_S)
 SCRAPE_S = 15.0
 RATE_SPAN_S = 45.0
 """Rates over 60 s scraped every 15 s span three scrape intervals."""
-FEWEST = 0.1
-"""Requests in a coarse bin of the emptiest traffic in training."""
-COARSE_BINS_S = (60.0, 60.0, 120.0, 300.0, 300.0, 600.0, 1800.0, 3600.0)
 ACTION_FEATURES = (
     "provisioned_over_load",
     "ready_over_load",
@@ -83,8 +79,15 @@ CONSTANTS = (
     "mean_load",
     "usual_cost",
     "first_replicas",
+    "knows_latency",
+    "knows_in_flight",
+    "knows_errors",
+    "knows_utilisation",
+    "knows_ready",
 )
-"""Per-service numbers. believed: stated over true capacity. capacity: of a replica, requests/s."""
+"""Per-service numbers. believed: stated over true capacity. capacity: of a replica, requests/s. knows_: 1
+where metrics show it, else 0."""
+SIGNALS = tuple(name for name in CONSTANTS if name.startswith("knows_"))
 
 
 @dataclass(frozen=True)
@@ -139,10 +142,14 @@ def draw_episode(
     coarse_share: float = 0.0,
     extra_lag: float = 0.0,
     recordings: Recordings | None = None,
+    missing: float = 0.0,
+    function_share: float = 0.0,
 ) -> Episode:
     """A random service with a day of past and `steps` control steps to come.
 
-    recordings: traffic is cut from them in their share of episodes.
+    coarse_share, function_share: of episodes with such traffic (the former of those that are left).
+    recordings: traffic is cut from them in their share of episodes. missing: share of services without a
+    latency; each other signal is missing half as often.
     """
     period_s = int(rng.choice(scenario.sync_periods_s))
     low, high = scenario.start_up_s
@@ -153,6 +160,8 @@ def draw_episode(
     duration_s = PAST_NODES * NODE_S + steps * period_s
     if recordings is not None and rng.random() < recordings.share:
         shape = recordings.sample(rng, duration_s, NODE_S)
+    elif rng.random() < function_share:
+        shape = function_workload(rng, duration_s)
     elif rng.random() < coarse_share:
         shape = coarse_workload(rng, duration_s, scenario.mix, FEWEST)
     else:
@@ -162,7 +171,14 @@ def draw_episode(
     start_s = obs.DAY_S + obs.DAY_REFRESH_S * float(rng.integers(0, 7 * 144))
     fullness = rng.uniform(0.4, 0.95)
     plain = bool(rng.random() < 0.5)
-    return _episode(rng, shape * peak, params, spec, steps, start_s, known, extra_s, fullness, plain)
+    episode = _episode(rng, shape * peak, params, spec, steps, start_s, known, extra_s, fullness, plain)
+    for name in SIGNALS:
+        share = missing if name == "knows_latency" else 0.5 * missing
+        # without utilisation a capacity that nobody stated stays unknown, and no policy is asked
+        needed = name == "knows_utilisation" and math.isnan(spec.capacity_rps)
+        if rng.random() < share and not needed:
+            episode.constants[CONSTANTS.index(name)] = 0.0
+    return episode
 
 
 def window_episode(window: Window, protocol: Protocol, steps: int, seed: int) -> Episode:
@@ -178,27 +194,6 @@ def window_episode(window: Window, protocol: Protocol, steps: int, seed: int) ->
     load = nodes / scalar(protocol.params.capacity_rps)
     rng = np.random.default_rng(seed)
     return _episode(rng, load, protocol.params, protocol.spec(), steps, 2 * obs.DAY_S, known, 0.0, 0.6, True)
-
-
-def coarse_workload(
-    rng: np.random.Generator, duration_s: float, mix: WorkloadMix, fewest: float = 0.5
-) -> FloatArray:
-    """Traffic as recordings show it: counts a bin, drawn by chance, joined by straight lines; peak 1.
-
-    Counts are negative binomial round a random shape, with means from `fewest` a bin (most of it empty) to
-    thousands.
-    """
-    bin_s = float(rng.choice(COARSE_BINS_S))
-    times = rng.uniform(0.0, 7 * obs.DAY_S) + np.arange(math.ceil(duration_s / bin_s) + 2) * bin_s
-    shape = np.maximum(sample_shape(rng, mix).rates(times, rng), 0.0)
-    shape = shape / max(float(shape.mean()), 1e-9)
-    mean_count = math.exp(rng.uniform(math.log(fewest), math.log(3000.0)))
-    clumping = math.exp(rng.uniform(math.log(0.01), math.log(1.0)))
-    intensity = shape * mean_count * rng.gamma(1.0 / clumping, clumping, len(shape))
-    counts = rng.poisson(np.minimum(intensity, 1e12)).astype(np.float64)
-    fine = np.interp(np.arange(math.ceil(duration_s / NODE_S) + 1) * NODE_S, times - times[0], counts)
-    peak = float(fine.max())
-    return fine / peak if peak > 0 else np.full(len(fine), 0.5)
 
 
 def _episode(
@@ -227,12 +222,11 @@ def _episode(
     arrivals = _by_chance(rng, rates, capacity * sub_s) if by_chance else rates
     came = _by_chance(rng, past, capacity * NODE_S) if by_chance else past
     unknown = math.isnan(spec.capacity_rps)
-    believed = 1.0 + 0.04 * float(rng.standard_normal()) if unknown else spec.capacity_rps / capacity
+    believed, uncertainty = _estimated(rng) if unknown else (spec.capacity_rps / capacity, 0.0)
     phase_s = scalar(params.scrape_phase_s)
     before, seen = _observed(came, arrivals, sub_s, steps, phase_s, extra_lag_s)
     before, seen = (past if plain_past else before) / believed, seen / believed
     before[: max(PAST_NODES - max(known_nodes, 8), 0)] = np.nan
-    uncertainty = abs(0.06 * float(rng.standard_normal())) if unknown else 0.0
     given = _given(before, seen, capacity * believed, spec, start_s, uncertainty)
     constants = {
         "believed": believed,
@@ -254,6 +248,7 @@ def _episode(
         "mean_load": max(float(nodes[-DAY_NODES:].mean()), float(own.mean()), 0.05),
         "usual_cost": _usual_cost(nodes[PAST_NODES - DAY_NODES :], params, spec),
         "first_replicas": np.clip(math.ceil(own[0] / fullness), max(spec.min_replicas, 1), spec.max_replicas),
+        **dict.fromkeys(SIGNALS, 1.0),
     }
     return Episode(
         given=given,
@@ -263,6 +258,16 @@ def _episode(
         start_up=_start_up_shares(params, sub_s),
         constants=np.array([constants[name] for name in CONSTANTS], dtype=np.float32),
     )
+
+
+def _estimated(rng: np.random.Generator) -> tuple[float, float]:
+    """(capacity that core estimates over the true one, how uncertain it is): settled, young, or that of a
+    service without request rates, whose load is read off its utilisation."""
+    kind = rng.random()
+    if kind < 0.25:
+        return 1.0, 1.0
+    uncertainty = abs(0.06 * float(rng.standard_normal())) if kind < 0.75 else rng.uniform(0.05, 0.6)
+    return float(np.clip(1.0 + (0.03 + 0.25 * uncertainty) * rng.standard_normal(), 0.6, 1.5)), uncertainty
 
 
 def _by_chance(rng: np.random.Generator, load: FloatArray, requests: float) -> FloatArray:

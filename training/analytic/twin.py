@@ -26,7 +26,7 @@ from controller.core.capacity import (
     CORRECTION_UP_PER_MINUTE,
     DOUBTFUL_LOAD,
 )
-from controller.core.engine import VIOLATION_MEMORY_S
+from controller.core.reading import VIOLATION_MEMORY_S
 from sim.latency import RHO_MAX
 from training.analytic.traffic import (
     ACTION_FEATURES,
@@ -177,28 +177,32 @@ class Twin:
         self._judge(state, shown, self._pool.load[self.rows, at])
         load = self._pool.load[self.rows, at] / state.correction
         provisioned = state.ready + state.pending.sum(1)
+        ready = torch.where(constant["knows_ready"] > 0, state.ready, provisioned)
         log_load = torch.log(load.clamp(min=obs.MIN_LOAD))
         made = {
             "provisioned_over_load": torch.log(provisioned.clamp(min=0.5)) - log_load,
-            "ready_over_load": torch.log(state.ready.clamp(min=0.5)) - log_load,
-            "pending_share": (provisioned - state.ready) / provisioned.clamp(min=1.0),
+            "ready_over_load": torch.log(ready.clamp(min=0.5)) - log_load,
+            "pending_share": (provisioned - ready) / provisioned.clamp(min=1.0),
             "headroom_to_max": torch.log(constant["max_replicas"] / provisioned.clamp(min=1.0)),
             "headroom_to_min": torch.log(
                 provisioned.clamp(min=1.0) / constant["min_replicas"].clamp(min=1.0)
             ),
             "granularity": 1.0 / (1.0 + load),
-            "latency_over_slo": torch.log((shown["latency"] / constant["slo_s"]).clamp(min=1e-3)),
-            "latency_known": torch.ones_like(load),
+            # what is not known is 0, as in core
+            "latency_over_slo": constant["knows_latency"]
+            * torch.log((shown["latency"] / constant["slo_s"]).clamp(min=1e-3)),
+            "latency_known": constant["knows_latency"],
             "violation_recent": state.violation,
-            "error_ratio": shown["errors"].clamp(min=0.0).sqrt(),
-            "utilisation": shown["utilisation"],
+            "error_ratio": constant["knows_errors"] * shown["errors"].clamp(min=0.0).sqrt(),
+            "utilisation": constant["knows_utilisation"] * shown["utilisation"],
             "capacity_check": torch.where(
-                (shown["utilisation"] > 0.05) & (load > obs.MIN_LOAD),
-                torch.log((shown["utilisation"] * state.ready).clamp(min=1e-6) / load.clamp(min=1e-6)),
+                (constant["knows_utilisation"] * shown["utilisation"] > 0.05) & (load > obs.MIN_LOAD),
+                torch.log((shown["utilisation"] * ready).clamp(min=1e-6) / load.clamp(min=1e-6)),
                 0.0,
             ),
-            "backlog": torch.log1p(
-                shown["in_flight"] / (state.ready.clamp(min=1.0) * constant["believed"] * state.correction)
+            "backlog": constant["knows_in_flight"]
+            * torch.log1p(
+                shown["in_flight"] / (ready.clamp(min=1.0) * constant["believed"] * state.correction)
             ),
             "since_scale_up": torch.exp(-state.since_up / 300.0),
             "since_scale_down": torch.exp(-state.since_down / 300.0),
@@ -233,8 +237,11 @@ class Twin:
 
     def _formula(self, state: State, shown: dict[str, Tensor]) -> Tensor:
         """The HPA's replicas where the objective is in danger (the guard's floor), else 0."""
-        ready, current = state.ready, state.ready + state.pending.sum(1)
-        usage = shown["utilisation"] / self._constant["target"]
+        current = state.ready + state.pending.sum(1)
+        ready = torch.where(self._constant["knows_ready"] > 0, state.ready, current)
+        by_load = shown["load"] / ready.clamp(min=1.0)
+        used = torch.where(self._constant["knows_utilisation"] > 0, shown["utilisation"], by_load)
+        usage = used / self._constant["target"]
         whole = torch.floor(ready + 0.5).clamp(min=1.0)
         unready = (torch.floor(current + 0.5) - whole).clamp(min=0.0)
         counted = torch.where(usage > 1.0, whole + unready, whole)
@@ -242,7 +249,11 @@ class Twin:
         proposed = torch.ceil(ratio * counted - 1e-4)
         held = ((ratio - 1.0).abs() <= TOLERANCE) | ((usage > 1.0) & (unready > 0) & (proposed < current))
         formula = torch.where(held, current, proposed)
-        return torch.where(shown["latency"] > self._constant["slo_s"], formula, 0.0)
+        return torch.where(self._too_slow(shown), formula, 0.0)
+
+    def _too_slow(self, shown: dict[str, Tensor]) -> Tensor:
+        """Whether the objective is seen to fail, `[B]`."""
+        return (shown["latency"] > self._constant["slo_s"]) & (self._constant["knows_latency"] > 0)
 
     def _guarded(self, state: State, current: Tensor, wanted: Tensor) -> Tensor:
         highest = (torch.cat([wanted[None], state.past]) + self._counts).amax(0)
@@ -373,12 +384,16 @@ class Twin:
     def _judge(self, state: State, shown: dict[str, Tensor], load: Tensor) -> None:
         """Violation memory and the correction of a doubtful capacity, as the engine keeps them."""
         slo = self._constant["slo_s"]
-        slow = shown["latency"] > slo
+        known = self._constant["knows_latency"] > 0
+        slow = self._too_slow(shown)
         state.violation = state.violation + self._memory * (slow.float() - state.violation)
-        share = load / (state.ready.clamp(min=1.0) * state.correction)
-        settled = state.pending.sum(1) < 0.5
+        sees_ready = self._constant["knows_ready"] > 0
+        waiting = state.pending.sum(1)
+        ready = torch.where(sees_ready, state.ready, state.ready + waiting)
+        share = load / (ready.clamp(min=1.0) * state.correction)
+        settled = (waiting < 0.5) | ~sees_ready
         doubtful = slow & settled & (share > DOUBTFUL_LOAD[0]) & (share < DOUBTFUL_LOAD[1])
-        healthy = shown["latency"] < 0.8 * slo
+        healthy = known & (shown["latency"] < 0.8 * slo)
         minutes = self._step_s / 60.0
         exponent = torch.where(doubtful, -CORRECTION_DOWN_PER_MINUTE * minutes, torch.zeros_like(minutes))
         exponent = torch.where(healthy, CORRECTION_UP_PER_MINUTE * minutes, exponent)

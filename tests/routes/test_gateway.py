@@ -10,10 +10,16 @@ from typing import Any
 import jsonpatch
 import pytest
 
-from controller.actuation.routes.httproute import plan_weights, route_health
+from controller.actuation.routes import HttpRoutes
+from controller.actuation.routes import plan_weights as plan_of
 
 Json = dict[str, Any]
 OURS = ["web-od", "web-spot"]
+HTTP = HttpRoutes()
+
+
+def plan_weights(body: Json, rule: str | None, services: list[str], weigh: Any) -> Any:
+    return plan_of(HTTP, body, rule, services, weigh)
 
 
 def route(*refs: Json, name: str | None = "main", **metadata: Any) -> Json:
@@ -43,7 +49,7 @@ def ref(name: str, weight: int | None = None, **more: Any) -> Json:
 def share(od: int, spot: int) -> Any:
     """Weights in the ratio od : spot."""
 
-    def weigh(total: int) -> Mapping[str, int]:
+    def weigh(total: int, now: Mapping[str, int]) -> Mapping[str, int]:
         first = round(total * od / (od + spot))
         return {"web-od": first, "web-spot": total - first}
 
@@ -189,5 +195,5 @@ def parent(accepted: str = "True", resolved: str = "True", generation: int = 2) 
 def test_a_routes_health_is_what_its_gateways_say_of_this_generation(
     parents: list[Json], expected: tuple[str, bool] | None
 ) -> None:
-    found = route_health({**route(), "status": {"parents": parents}})
+    found = HTTP.health({**route(), "status": {"parents": parents}})
     assert (None if found is None else (found.reason, found.unknown)) == expected

@@ -1,0 +1,174 @@
+"""Weights by what each pool's own metrics say: the operator's side of `controller.core.weighing`.
+
+The turn asks before it writes routes. Only RLScalers with `spec.routing` cost queries here; all others share
+by ready replicas. While no pool can be read, weights are held: missing is never zero, and no verdict either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from controller.api.convert import backend_service
+from controller.api.decimals import parse_decimal
+from controller.api.routing import Ejection
+from controller.api.types import Backend, RLScalerSpec
+from controller.case import Case
+from controller.core.ejection import EjectionRules, Ejector, with_ejections
+from controller.core.weighing import WEIGHINGS, PoolReadings, Smoother
+from controller.feeds import pool_queries
+from controller.metrics import SignalReading
+from controller.metrics.source import QuerySet
+from controller.registry import Entry
+
+Ask = Callable[[Sequence[int]], list[float] | None]
+"""Shares of the pools from their current weights; None to leave these as they are."""
+
+
+@dataclass
+class _Memory:
+    """One RLScaler's pools through time."""
+
+    generation: int
+    queries: list[QuerySet]
+    smoother: Smoother
+    ejector: Ejector
+    seen_s: float
+
+
+class PoolWeigher:
+    """Asks for shares by the policy of `spec.routing`. now_s: control seconds."""
+
+    def __init__(self, time_scale: float, now_s: Callable[[], float]) -> None:
+        self._time_scale, self._now_s = time_scale, now_s
+        self._memories: dict[str, _Memory] = {}
+
+    async def ask(self, case: Case, capacity_rps: float) -> Ask | None:
+        """How the case's pools are to share their traffic; None: by ready replicas.
+
+        capacity_rps: what a replica is believed to serve where the spec does not say, NaN unknown.
+        """
+        spec = case.entry.spec
+        if spec is None or spec.routing is None or case.work is None or case.work.feed is None:
+            return None
+        memory = self._memory(case)
+        source = case.work.feed.source
+        read = await asyncio.gather(*(source.read(queries) for queries in memory.queries))
+        now_s = self._now_s()
+        elapsed_s = np.array([min(max(now_s - memory.seen_s, 0.0), 4 * case.entry.period_s)])
+        memory.seen_s = now_s
+        readings = _readings(case, spec, read, capacity_rps)
+        if not np.isfinite(readings.request_rate).any():
+            return lambda weights: None
+        memory.smoother.update(readings, elapsed_s)
+        factors = np.ones_like(readings.ready)
+        if spec.routing.ejection is not None:
+            factors = memory.ejector.update(np.array([now_s]), elapsed_s, readings, _slo_ms(spec))
+        return _asking(spec.routing.policy, readings, memory.smoother, factors)
+
+    def ejected(self, uid: str, spec: RLScalerSpec) -> list[str]:
+        """Names of the pools that are out."""
+        memory = self._memories.get(uid)
+        if memory is None:
+            return []
+        return [
+            pool.name for pool, out in zip(spec.backends or (), memory.ejector.out[0], strict=True) if out
+        ]
+
+    def note(self, entry: Entry) -> str:
+        """By what an RLScaler's weights are decided, and who is out, in words."""
+        spec = entry.spec
+        assert spec is not None
+        assert spec.routing is not None
+        out = self.ejected(entry.uid, spec)
+        return f"weights follow {spec.routing.policy}" + (f"; out: {', '.join(out)}" if out else "")
+
+    def forget(self, uid: str) -> None:
+        """The RLScaler is gone."""
+        self._memories.pop(uid, None)
+
+    def _memory(self, case: Case) -> _Memory:
+        entry, spec = case.entry, case.entry.spec
+        assert spec is not None
+        known = self._memories.get(entry.uid)
+        if known is None or known.generation != entry.generation:
+            pools = len(spec.backends or ())
+            ejector = Ejector(1, pools, _rules(spec))
+            queries = pool_queries(entry, self._time_scale)
+            fresh = _Memory(entry.generation, queries, Smoother(1, pools), ejector, self._now_s())
+            known = self._memories[entry.uid] = fresh
+        return known
+
+
+def _asking(policy: str, readings: PoolReadings, smoother: Smoother, factors: np.ndarray) -> Ask:
+    def ask(weights: Sequence[int]) -> list[float] | None:
+        now = PoolReadings(
+            **{name: getattr(readings, name) for name in PoolReadings.__slots__ if name != "weights"},
+            weights=np.array([weights]),
+        )
+        shares = with_ejections(WEIGHINGS[policy](now, smoother), factors)
+        return [float(share) for share in shares[0]]
+
+    return ask
+
+
+def _readings(
+    case: Case, spec: RLScalerSpec, read: Sequence[Mapping[str, SignalReading]], capacity_rps: float
+) -> PoolReadings:
+    backends = spec.backends or []
+
+    def column(signal: str) -> np.ndarray:
+        return np.array([[each[signal].value if signal in each else math.nan for each in read]])
+
+    rates = column("requestRate")
+    capacity = np.array([[_capacity(pool, spec, capacity_rps) for pool in backends]])
+    capacity = np.where(np.isfinite(capacity), capacity, 1.0)
+    costs = np.array([[parse_decimal(pool.cost_per_replica) for pool in backends]])
+    ready = np.array([[float(target.ready or 0) for target in case.targets]])
+    utilisation = column("cpuUtilization")
+    in_flight = column("inFlight")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # without CPU, what the pool should be busy with (Little's law over its ready replicas is not known)
+        believed = rates / (ready * capacity)
+    return PoolReadings(
+        ready=ready,
+        capacity_rps=capacity,
+        request_rate=rates,
+        latency_ms=column("latency"),
+        error_ratio=column("errorRatio"),
+        utilisation=np.where(np.isfinite(utilisation), utilisation, believed),
+        in_flight=in_flight,
+        price=costs / capacity,
+        max_replicas=np.array([[pool.max_replicas for pool in backends]]),
+        weights=np.zeros((1, len(backends)), dtype=np.int64),
+        load_rps=np.array([float(np.nansum(rates))]),
+    )
+
+
+def _capacity(pool: Backend, spec: RLScalerSpec, otherwise: float) -> float:
+    given = pool.capacity_per_replica or spec.objective.capacity_per_replica
+    return parse_decimal(given) if given is not None else otherwise
+
+
+def _slo_ms(spec: RLScalerSpec) -> np.ndarray:
+    slo = spec.objective.slo
+    return np.array([float(slo.latency.milliseconds) if slo else math.nan])
+
+
+def _rules(spec: RLScalerSpec) -> EjectionRules:
+    given = (spec.routing.ejection if spec.routing else None) or Ejection()
+    return EjectionRules(
+        latency_ratio=parse_decimal(given.latency_ratio),
+        error_ratio=parse_decimal(given.error_ratio),
+        base_s=float(given.base_seconds),
+        recovery_s=float(given.recovery_seconds),
+    )
+
+
+def services_of(spec: RLScalerSpec) -> list[str]:
+    """The Services that routes weigh, a pool each."""
+    return [backend_service(backend) for backend in spec.backends or ()]

@@ -1,0 +1,5 @@
+"""The chart, rendered."""
+
+from tests.charts.conftest import chart, render
+
+__all__ = ["chart", "render"]
