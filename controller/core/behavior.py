@@ -128,8 +128,14 @@ class BehaviorState:
 
     def grow(self, services: int) -> None:
         """Make room for `services` rows."""
-        for part in (self.up, self.down, self.recommendations, self.ups, self.downs):
-            part.grow(services)
+        for table in (self.up, self.down):
+            table.grow(services)
+        self.grow_past(services)
+
+    def grow_past(self, services: int) -> None:
+        """Make room in the past alone, for one that goes by another's rules."""
+        for ring in (self.recommendations, self.ups, self.downs):
+            ring.grow(services)
         more = services - len(self._found)
         self._found_s = np.concatenate([self._found_s, np.full(more, -np.inf)])
         self._found = np.concatenate([self._found, np.zeros(more, dtype=np.int64)])

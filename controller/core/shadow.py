@@ -66,8 +66,8 @@ class Shadow:
         theirs, mine = self._memory.behavior, self._behavior
         extra = len(self._memory) - len(self._replicas)
         if extra > 0:
-            for ring in (mine.recommendations, mine.ups, mine.downs, self._flaps.changes):
-                ring.grow(len(self._memory))
+            mine.grow_past(len(self._memory))
+            self._flaps.grow(len(self._memory))
             self._replicas = np.concatenate([self._replicas, np.full(extra, _NONE, dtype=np.int64)])
         for ring, other in (
             (mine.recommendations, theirs.recommendations),

@@ -82,7 +82,7 @@ def effective_capacity(readings: PoolReadings) -> FloatArray:
     """Requests/s that one replica really serves: rate over busy replicas (utilisation law, X = U C); NaN
     where a pool is too idle to tell."""
     busy = readings.utilisation * readings.ready
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         found = readings.request_rate / busy
         told = (busy > 0.05) & (readings.utilisation > 0.1) & (readings.request_rate > 0)
     return np.where(told, found, np.nan)

@@ -85,7 +85,9 @@ columns = st.integers(1, 5).flatmap(
     lambda pools: st.fixed_dictionaries(
         {
             name: st.lists(
-                st.one_of(st.floats(0, top), st.just(float("nan"))), min_size=pools, max_size=pools
+                st.one_of(st.floats(0, top).map(lambda value: round(value, 3)), st.just(float("nan"))),
+                min_size=pools,
+                max_size=pools,
             )
             for name, top in (
                 ("ready", 50), ("request_rate", 1e4), ("latency_ms", 1e4), ("error_ratio", 1.0),

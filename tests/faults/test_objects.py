@@ -46,7 +46,7 @@ def in_mid_tick(rig: Rig, name: str, change: Callable[[], None]) -> None:
 def test_an_edit_in_mid_tick_counts_from_the_next_turn_on(rig: Rig) -> None:
     in_mid_tick(rig, "edited", lambda: rig.ns.patch_spec("edited", maxReplicas=6))
     rig.ns.wait_replicas("edited", 6, timeout_s=PATIENCE_REAL_S)
-    seen = rig.decided("edited", time.time() - control(PERIOD_S))
+    seen = rig.wait_decided("edited", time.time(), times=2)
     assert all(decision["desiredReplicas"] <= 6 for decision in seen)
 
 

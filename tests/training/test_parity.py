@@ -22,7 +22,7 @@ OBSERVATIONS = 100_000
 def shipped() -> tuple[BandNetwork, bytes]:
     """The network that ships as `default`, rebuilt in torch from its preset and its own weights."""
     data = (resources.files("controller.policies") / "builtin" / "default.onnx").read_bytes()
-    network = BandNetwork(load_preset("default")).eval()
+    network = BandNetwork(load_preset("default"), serving=True).eval()
     weights = {
         each.name: numpy_helper.to_array(each) for each in onnx.load_from_string(data).graph.initializer
     }
