@@ -235,8 +235,12 @@ class Tail:
                 decision = entry.get("decision")
                 if isinstance(decision, dict) and "desiredReplicas" in decision:
                     self._decisions.append(decision | {"at": unix(decision["time"])})
-                retried = "will retry" in str(entry.get("message"))  # kopf, of a watch that it begins again
-                if entry.get("level") in ("error", "critical") and not retried:
+                # kopf, of a watch that it begins again, and asyncio of kopf's watches when the process ends
+                said = str(entry.get("message"))
+                known = "will retry" in said or (
+                    "closing of asynchronous generator" in said and "watch" in said
+                )
+                if entry.get("level") in ("error", "critical") and not known:
                     self._errors.append(line)
 
     def _lines(self) -> Iterator[str]:

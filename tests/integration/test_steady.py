@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -50,7 +51,8 @@ def test_nothing_is_written_while_nothing_changes(
     operator: OperatorProcess, shared_namespace: Namespace, traffic: Traffic
 ) -> None:
     ns = shared_namespace
-    names = {f"steady-{case.replace(' ', '-')}": spec for case, spec in CASES.items()}
+    mark = uuid.uuid4().hex[:4]
+    names = {f"steady-{case.replace(' ', '-')}-{mark}": spec for case, spec in CASES.items()}
     for name in names:
         traffic.set(ns.name, name, rate=38.0)
         ns.deployment(name, replicas=8)
@@ -90,8 +92,18 @@ def decided(
 
 
 def nothing_changed(decisions: list[dict[str, Any]]) -> bool:
-    """Whether the world stood still, as far as can be seen: the same readings' outcome and the same wish."""
-    return len({(d["metrics"], d["fallback"], d["recommendedReplicas"]) for d in decisions}) == 1
+    """Whether the world stood still, as far as can be seen: the same outcomes of readings, the same wish."""
+    seen = {
+        (
+            d["metrics"],
+            d["fallback"],
+            d["recommendedReplicas"],
+            tuple(sorted((name, each["outcome"]) for name, each in d["readings"].items())),
+            tuple(clamp["name"] for clamp in d["clamps"]),
+        )
+        for d in decisions
+    }
+    return len(seen) == 1
 
 
 def written(ns: Namespace, since: float) -> list[str]:

@@ -141,7 +141,8 @@ def test_parts_are_small_and_cover_every_case_once(windows: list[Window]) -> Non
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path: Path) -> None:
     script, cache = ROOT / "training" / "evaluate.py", tmp_path / "cache"
     command = [
-        sys.executable, str(script), "--windows", "240", "--hours", "0.5", "--policy", "HPA", "KEDA",
+        sys.executable, str(script), "--windows", "120", "--hours", "0.25",
+        "--policy", "HPA", "KEDA", "Knative", "MovingMaximum", "ErlangC",
         "--cache", str(cache), "--engine", "core", "--json", str(tmp_path / "report.json"), "--no-progress",
     ]  # fmt: skip
     first = subprocess.Popen(
