@@ -253,8 +253,22 @@ def _unknowable(evidence: Evidence, write: Write, past_s: float) -> bool:
     specs = [s for s in evidence.history.specs.get(write.name, ()) if start < s.at <= write.at]
     if any(s.generation in (1, -1) for s in specs):
         return True
-    restarted = any(start < at <= write.at for at in evidence.restarts)
-    return restarted and (_overwritten(evidence, write.name, start) or _touched(evidence, write))
+    began = _fresh_start(evidence, write, start)
+    if began is None:
+        return False
+    return _overwritten(evidence, write.name, min(start, began)) or _touched(evidence, write, began)
+
+
+def _fresh_start(evidence: Evidence, write: Write, since: float) -> float | None:
+    """When the operator was last started, if it has not looked at the service before `since`.
+
+    On a busy machine it may take long from a start to the first decision.
+    """
+    began = max((at for at in evidence.restarts if at <= write.at), default=None)
+    if began is None or began > since:
+        return began
+    looked = any(d["name"] == write.name and began < d["at"] <= since for d in evidence.decisions)
+    return None if looked else began
 
 
 def _first(seen: Sequence[Replicas], uid: str) -> Replicas:
@@ -265,9 +279,10 @@ def _overwritten(evidence: Evidence, name: str, start: float) -> bool:
     return any(at > start - 2.0 for at in evidence.forgotten.get(name, ()))
 
 
-def _touched(evidence: Evidence, write: Write) -> bool:
-    """Whether somebody else has scaled the target not long before."""
-    recent = [r for r in evidence.history.of(write.name) if write.at - 10.0 < r.at <= write.at]
+def _touched(evidence: Evidence, write: Write, began: float) -> bool:
+    """Whether somebody else has scaled the target since not long before the start of the operator."""
+    since = min(write.at, began) - 10.0
+    recent = [r for r in evidence.history.of(write.name) if since < r.at <= write.at]
     return any(r.version not in evidence.own_versions for r in recent)
 
 

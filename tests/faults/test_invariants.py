@@ -80,6 +80,18 @@ def test_a_restart_is_no_way_round_the_rate_rules() -> None:
     assert rules(evidence) == {"rate"}
 
 
+def test_what_others_did_counts_as_its_own_for_an_operator_that_has_only_just_looked() -> None:
+    def run(*decisions: Json) -> set[str]:
+        exchanges = [patch(1100.0, 1, 7), patch(1110.0, 3, 8)]
+        replicas = ((1010.0, 4), (1100.0, 8), (1109.0, 2), (1110.0, 9))
+        given = {"excused": {"": [(BORN, 1200.0)]}, "restarts": (1104.0,), "decisions": list(decisions)}
+        return rules(run_of(*replicas, exchanges=exchanges, **given))
+
+    assert run() == set()
+    assert run(decided(1110.0, 9)) == set()
+    assert run(decided(1105.0, 9)) == {"rate"}
+
+
 def test_a_scale_up_that_is_faster_than_the_defaults_is_found() -> None:
     assert rules(run_of((1010.0, 2), (1100.0, 6))) == set()
     assert rules(run_of((1010.0, 2), (1100.0, 7))) == {"rate"}

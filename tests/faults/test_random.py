@@ -145,13 +145,17 @@ def explain(run: Run, rig: Rig, found: Sequence[object]) -> str:
     """What to print when a rule was broken."""
     names = {getattr(violation, "name", "") for violation in found}
     shared = {fault.lane for fault in run.faults} - set(rig.watcher.history.replicas)
-    last = [fault for fault in run.faults[-400:] if fault.lane in names | shared][-40:]
+    times = [getattr(violation, "at", time.time()) for violation in found]
+    near = [fault for fault in run.faults if any(-4.0 < at - fault.began < 20.0 for at in times)]
+    last = [fault for fault in near if fault.lane in names | shared][-80:]
+    restarts = [f"{at:.3f}" for at in rig.restarts if any(-4.0 < then - at < 20.0 for then in times)]
     return "\n".join(
         [
             f"seed {SEED}: RLSCALER_FAULT_SEED={SEED} RLSCALER_FAULTS={FAULTS} repeats the sequence",
             *map(str, found[:10]),
-            f"after {len(run.faults)} faults; the last that may matter:",
+            f"after {len(run.faults)} faults; those about then:",
             *map(str, last),
+            f"the operator was started at {', '.join(restarts)}",
             *(f"  writes to {name}:\n{rig.watcher.history.shown(name)}" for name in sorted(names)[:3]),
         ]
     )
