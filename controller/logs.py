@@ -18,6 +18,7 @@ _NOISY = {
     "kubernetes": logging.WARNING,
     "uvicorn": logging.WARNING,
     "asyncio": logging.WARNING,
+    "urllib3": logging.INFO,
 }
 
 

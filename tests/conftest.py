@@ -6,6 +6,7 @@ RLSCALER_TEST_KUBECONFIG names a real cluster's kubeconfig; without it the twin'
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,12 @@ from tests.integration.harness import (
 KUBECONFIG_VARIABLE = "RLSCALER_TEST_KUBECONFIG"
 CRD_FILES = sorted((ROOT / "charts" / "crds").glob("*.yaml"))
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def pytest_configure() -> None:
+    # a shell starts what runs in its background deaf to Ctrl-C, and so would be the children that get one
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
