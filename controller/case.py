@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from controller.actuation.apply import Routed, Scaled, pool_steps
 from controller.actuation.target import Target
 from controller.api.convert import backend_service
 from controller.budgets.share import Share
 from controller.core import Decision, Outcome, Pool
+from controller.core.poolset import fitted
 from controller.metrics import SignalReading, load_reading
 from controller.metrics.source import ReadingRound
 from controller.registry import Entry
@@ -19,6 +21,9 @@ from controller.status import Facts, PoolFacts
 from controller.trouble import Trouble
 from controller.work import Work
 
+if TYPE_CHECKING:
+    from controller.rolloutplan import Turn
+
 _OBSERVED = {
     "requestRate": "requestRate",
     "latency": "latencyMilliseconds",
@@ -26,6 +31,23 @@ _OBSERVED = {
     "cpuUtilization": "cpuUtilization",
     "inFlight": "inFlight",
 }
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """What a pools policy decided, a value each pool: replicas that it asked for, those that the pool's own
+    guard left, its share of the traffic (0..1) and its relative price."""
+
+    names: tuple[str, ...]
+    asked: tuple[int, ...]
+    guarded: tuple[int, ...]
+    shares: tuple[float, ...]
+    price: tuple[float, ...]
+
+    def wanted(self, current: Sequence[int], total: int, pools: Sequence[Pool]) -> list[int]:
+        """Replicas of each pool, so that they sum to what the whole set's guard left."""
+        lowest, highest = [pool.min_replicas for pool in pools], [pool.max_replicas for pool in pools]
+        return fitted(self.guarded, current, total, lowest, highest, self.price)
 
 
 @dataclass
@@ -43,7 +65,18 @@ class Case:
     budget: Share | None = None
     scaled: Scaled | None = None
     routed: Routed | None = None
+    rollout: Turn | None = None
+    canary: Mapping[str, Any] | None = None
+    """status.canary after this turn."""
     round: ReadingRound | None = None
+    pool_readings: list[Mapping[str, SignalReading]] | None = None
+    """What was read of each pool, where a policy that decides for pools needs it."""
+    pool_trouble: Trouble | None = None
+    pool_problem: str = ""
+    """Why the pools cannot be read at all."""
+    plan: PoolPlan | None = None
+    weights_seen: list[int] | None = None
+    """Weights of the route before this turn, in the order of the pools."""
     start_up_s: float = math.nan
     """What was learned of it, NaN for nothing."""
     error: str = ""
@@ -74,11 +107,16 @@ def wanted(case: Case, decision: Decision) -> list[int]:
     pools = pools_of(case)
     if not pools:
         return [decision.desired_replicas]
-    return pool_steps([target.replicas for target in case.targets], decision.desired_replicas, pools)
+    current = [target.replicas for target in case.targets]
+    if case.plan is not None:
+        return case.plan.wanted(current, decision.desired_replicas, pools)
+    return pool_steps(current, decision.desired_replicas, pools)
 
 
 def pools_of(case: Case) -> tuple[Pool, ...]:
-    """The pools of its spec."""
+    """The pools of its spec, as the canary of spec.canary leaves them."""
+    if case.rollout is not None:
+        return case.rollout.pools
     return case.entry.service.pools if case.entry.service is not None else ()
 
 
@@ -114,7 +152,7 @@ def _metrics_trouble(case: Case) -> Trouble | None:
         return case.work.feed_trouble
     reading = load_reading(case.readings)
     if reading.outcome is Outcome.OK:
-        return None
+        return case.pool_trouble
     signal = next((name for name, other in case.readings.items() if other is reading), "")
     return Trouble(reading.outcome.reason, f"{signal}: {reading.message}" if signal else reading.message)
 
@@ -137,6 +175,14 @@ def observed(case: Case) -> dict[str, float]:
     if case.decision is not None:
         found["loadReplicas"] = case.decision.load
     return found
+
+
+def _rollout_shown(case: Case) -> Mapping[str, Any] | None:
+    """status.canary; as it was where this turn did not look at it."""
+    spec = case.entry.spec
+    if spec is not None and spec.canary is None:
+        return None
+    return case.canary or case.entry.status.get("canary")
 
 
 def action(case: Case) -> str:
@@ -170,6 +216,7 @@ def facts_of(case: Case) -> Facts:
         policy_trouble=work.chosen.trouble if work else None,
         policy_note=work.chosen.note if work else None,
         canary=work.canary.published if work and work.canary else None,
+        rollout=_rollout_shown(case),
         route_trouble=routed.trouble if routed else None,
         has_routes=bool(entry.spec and entry.spec.routes),
         policy=work.chosen.facts if work else None,
@@ -182,6 +229,7 @@ def facts_of(case: Case) -> Facts:
         scaled=bool(case.scaled and case.scaled.changed),
         weights_message=_weights_message(routed),
         pools=_pool_facts(case),
+        plan=case.plan,
         outside=entry.outside.hold,
         start_up_seconds=start_up_shown(entry, case.start_up_s),
     )

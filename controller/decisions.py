@@ -46,6 +46,8 @@ CLAMPS: Final = (
     "Budget",
 )
 """The guard's rules in the order in which they are applied."""
+OF_POOLS: Final = ("Pools", "Canary")
+"""What holds where pools share a route: each pool's own guard, and the replicas that a canary is ahead by."""
 REMEMBERED: Final = 2000
 """Decisions of any kind that are kept, and as many again of those that changed something."""
 MESSAGE_LIMIT: Final = 1024
@@ -92,6 +94,8 @@ class DecisionRecord:
     message: str
     acted: bool
     error: str | None
+    pools: tuple[Json, ...] = ()
+    """What a policy that decides for pools asked of each, and what was made of it."""
 
     @property
     def decisive(self) -> tuple[Any, ...]:
@@ -148,9 +152,30 @@ class DecisionRecord:
             "acted": self.acted,
             "error": self.error,
         }
+        if self.pools:
+            shown["pools"] = [dict(pool) for pool in self.pools]
         if features:
             shown["features"] = {name: rounded(value) for name, value in self.named_features().items()}
         return shown
+
+    def brief(self) -> Json:
+        """As a line of a list: what changed and why, without what was seen."""
+        return {
+            "time": rfc3339_micro(self.time_s),
+            "namespace": self.namespace,
+            "name": self.name,
+            "mode": self.mode,
+            "outcome": self.outcome,
+            "currentReplicas": self.current_replicas,
+            "desiredReplicas": self.desired_replicas,
+            "recommendedReplicas": self.recommended_replicas,
+            "hpaReplicas": self.hpa_replicas,
+            "clamps": [clamp.name for clamp in self.clamps],
+            "fallback": self.fallback,
+            "acted": self.acted,
+            "error": self.error,
+            "message": self.message,
+        }
 
     def as_status(self) -> Json:
         """status.lastDecision: the same in the API's types, without what the rest of the status says."""
@@ -201,6 +226,23 @@ def record_of(facts: Facts, decision: Decision, now_unix_s: float) -> DecisionRe
         message=decision.message,
         acted=facts.scaled,
         error=trouble.message if trouble is not None else None,
+        pools=_pools(facts),
+    )
+
+
+def _pools(facts: Facts) -> tuple[Json, ...]:
+    if facts.plan is None:
+        return ()
+    return tuple(
+        {
+            "name": pool.name,
+            "currentReplicas": pool.current_replicas,
+            "askedReplicas": asked,
+            "desiredReplicas": pool.desired_replicas,
+            "share": rounded(share),
+            "weight": pool.weight,
+        }
+        for pool, asked, share in zip(facts.pools, facts.plan.asked, facts.plan.shares, strict=True)
     )
 
 
@@ -261,6 +303,15 @@ class Filter:
         )
 
 
+@dataclass(frozen=True)
+class News:
+    """Decisions since an earlier number, newest first; `missed` older ones of them were too many to tell."""
+
+    number: int
+    records: tuple[DecisionRecord, ...]
+    missed: int = 0
+
+
 @dataclass
 class DecisionLog:
     """Recent decisions: the newest of any kind, the newest that changed something, and each object's last.
@@ -295,6 +346,25 @@ class DecisionLog:
         """The object's newest decision."""
         found = self._last.get((namespace, name))
         return found[1] if found is not None else None
+
+    @property
+    def made(self) -> int:
+        """How many decisions were taken in: the number of the newest."""
+        return self._made
+
+    def after(self, number: int, wanted: Callable[[DecisionRecord], bool], limit: int) -> News:
+        """What was taken in after the decision of this number; costs nothing until somebody asks."""
+        found: list[DecisionRecord] = []
+        missed = 0
+        for made, record in self._recent:
+            if made <= number:
+                break
+            if wanted(record):
+                if len(found) < limit:
+                    found.append(record)
+                else:
+                    missed += 1
+        return News(self._made, tuple(found), missed)
 
     def forget(self, namespace: str, name: str) -> None:
         """A deleted object's decisions are no longer its last; they go as others come."""

@@ -17,8 +17,8 @@ from controller.policies import (
     MAX_ARTIFACT_BYTES,
     ArtifactDownloading,
     ArtifactError,
+    ArtifactPolicy,
     DiskCache,
-    OnnxPolicy,
     Rules,
     displayed,
     download,
@@ -40,7 +40,7 @@ KEPT_REAL_S = 3600.0
 class _Job:
     """One download and what came of it. The error of an attempt stands until a later one ends."""
 
-    attempt: asyncio.Future[OnnxPolicy] | None = None
+    attempt: asyncio.Future[ArtifactPolicy] | None = None
     failures: int = 0
     error: ArtifactError | None = None
     again_at_s: float = 0.0
@@ -56,7 +56,7 @@ class Downloads:
         self._jobs: dict[tuple[str, str], _Job] = {}
         self._threads = ThreadPoolExecutor(AT_A_TIME, "artifacts")
 
-    async def policy(self, url: str, sha256: str) -> OnnxPolicy:
+    async def policy(self, url: str, sha256: str) -> ArtifactPolicy:
         """The policy with this digest. Raises ArtifactDownloading while it is on its way, ArtifactError."""
         held = loaded_policy(sha256)
         if held is not None:
@@ -86,7 +86,7 @@ class Downloads:
             job.attempt = loop.run_in_executor(self._threads, self._fetch, url, sha256)
         return job
 
-    def _fetch(self, url: str, sha256: str) -> OnnxPolicy:
+    def _fetch(self, url: str, sha256: str) -> ArtifactPolicy:
         """From disk, or by a download whose digest is checked before anything else is done with it."""
         data = self._cache.get(sha256)
         if data is None:

@@ -54,6 +54,7 @@ def news(
     found += _of_trouble(before, after)
     found += _of_budget(before.get("budget") or {}, after.get("budget") or {})
     found += _of_policy(before, after)
+    found += _of_rollout(before.get("canary") or {}, after.get("canary") or {})
     for kind, rule in _RULES.items():
         found += _of_rule(rule, _condition(before, kind), _condition(after, kind))
     return found
@@ -122,6 +123,26 @@ def _of_canary(old: Status, policy: Status) -> list[News]:
     kind, reason = _PHASES[new["phase"]]
     named = ", ".join(filter(None, (new.get("name"), new.get("digest"))))
     return [News(kind, reason, ": ".join(filter(None, (named, new.get("message")))))]
+
+
+_ROLLOUT_PHASES: dict[str, tuple[Literal["Normal", "Warning"], EventReason]] = {
+    "Progressing": ("Normal", EventReason.CANARY_PROGRESSING),
+    "Paused": ("Normal", EventReason.CANARY_PAUSED),
+    "Succeeded": ("Normal", EventReason.CANARY_SUCCEEDED),
+    "Failed": ("Warning", EventReason.CANARY_FAILED),
+}
+
+
+def _of_rollout(old: Status, new: Status) -> list[News]:
+    """News of each phase and each step of the canary of spec.canary."""
+    if not new:
+        return []
+    message = f"{new.get('pool')}: {new.get('message')}"
+    if (old.get("phase"), old.get("revision")) != (new["phase"], new.get("revision")):
+        return [News(*_ROLLOUT_PHASES[new["phase"]], message)]
+    if old.get("weight") != new.get("weight"):
+        return [News("Normal", EventReason.CANARY_STEPPED, message)]
+    return []
 
 
 def _of_budget(old: Status, new: Status) -> list[News]:

@@ -50,6 +50,9 @@ class Told:
     canary_cost_ratio: float = NAN
     canary_shortfall: float = NAN
     budget_cap: float = NAN
+    rollout_weight: float = NAN
+    rollout_failed_checks: float = NAN
+    rollout_phase: str = ""
 
 
 @dataclass(slots=True)
@@ -134,8 +137,19 @@ SERIES: Final = (
         "Most replicas that its budget leaves it.",
         lambda r: r.told.budget_cap,
     ),
+    _Series(
+        "rlscaler_rollout_weight",
+        "Most of the traffic that the canary of spec.canary gets, in percent.",
+        lambda r: r.told.rollout_weight,
+    ),
+    _Series(
+        "rlscaler_rollout_failed_checks",
+        "Checks of that canary in a row that failed or could not be made.",
+        lambda r: r.told.rollout_failed_checks,
+    ),
 )
 REPLICA_SECONDS: Final = "rlscaler_replica_seconds_total"
+ROLLOUT_PHASE: Final = "rlscaler_rollout_phase"
 CLAMPED: Final = "rlscaler_clamped"
 POLICY_INFO: Final = "rlscaler_policy_info"
 
@@ -201,6 +215,8 @@ class ObjectSeries:
             yield f"{REPLICA_SECONDS}{{{row.labels}}} {_replica_seconds(row.paid, self._now())}\n"
         yield _head(CLAMPED, "gauge", "1 for each rule of the guard that changed the last decision.")
         yield from _clamped(rows)
+        yield _head(ROLLOUT_PHASE, "gauge", "1; the phase of the canary of spec.canary.")
+        yield from _phases(rows)
         yield _head(POLICY_INFO, "gauge", "1; mode, policy in charge and the start of its digest.")
         yield from _policies(rows)
 
@@ -220,6 +236,12 @@ def _clamped(rows: Iterable[_Row]) -> Iterator[str]:
             yield f'{CLAMPED}{{clamp="{rule}",{row.labels},reason="{reason}"}} 1.0\n'
 
 
+def _phases(rows: Iterable[_Row]) -> Iterator[str]:
+    for row in rows:
+        if row.told.rollout_phase:
+            yield f'{ROLLOUT_PHASE}{{{row.labels},phase="{escaped(row.told.rollout_phase)}"}} 1.0\n'
+
+
 def _policies(rows: Iterable[_Row]) -> Iterator[str]:
     for row in rows:
         if row.measured.policy is not None:
@@ -237,11 +259,16 @@ def told_by(status: Mapping[str, Any]) -> Told:
     """What a status says that has a series."""
     ready = next((c["status"] for c in status.get("conditions") or [] if c["type"] == "Ready"), None)
     canary = (status.get("policy") or {}).get("canary") or {}
+    rollout = status.get("canary") or {}
+    checks = [rollout[name] for name in ("failedChecks", "missingChecks") if name in rollout]
     return Told(
         ready=NAN if ready is None else float(ready == "True"),
         canary_cost_ratio=_number(canary.get("costRatio")),
         canary_shortfall=_number(canary.get("shortfall")),
         budget_cap=_number((status.get("budget") or {}).get("cap")),
+        rollout_weight=_number(rollout.get("weight")),
+        rollout_failed_checks=float(sum(checks)) if checks else NAN,
+        rollout_phase=str(rollout.get("phase", "")),
     )
 
 

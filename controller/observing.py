@@ -24,6 +24,7 @@ from controller.logs import about
 from controller.metrics import MetricsSource, SignalReading, load_reading
 from controller.metrics.source import ReadingRound
 from controller.outside import Outsiders
+from controller.pooldeciding import PoolDecider
 from controller.registry import Entry
 from controller.telemetry import Telemetry
 from controller.trouble import Trouble
@@ -48,10 +49,15 @@ class Observer:
     """Fills in what cases observe; an RLScaler's failure stays its own."""
 
     def __init__(
-        self, preparer: Preparer, scaler: Scaler, outsiders: Outsiders, telemetry: Telemetry
+        self,
+        preparer: Preparer,
+        scaler: Scaler,
+        outsiders: Outsiders,
+        telemetry: Telemetry,
+        pools: PoolDecider,
     ) -> None:
         self._preparer, self._scaler, self._telemetry = preparer, scaler, telemetry
-        self._outsiders = outsiders
+        self._outsiders, self._pools = outsiders, pools
 
     def prepared(self, case: Case) -> bool:
         """Whether the case can be observed without being prepared first."""
@@ -80,7 +86,8 @@ class Observer:
         if source is None:
             return Party([], cases)
         feeds = [case.work.feed for case in cases if case.work is not None and case.work.feed is not None]
-        party = Party([], [], source.round([feed.queries for feed in feeds]))
+        of_pools = [queries for case in cases for queries in self._pools.queries(case)]
+        party = Party([], [], source.round([*(feed.queries for feed in feeds), *of_pools]))
         for case in cases:
             case.round = party.round
             (party.shared if self._quick(case) else party.alone).append(case)
@@ -124,7 +131,7 @@ class Observer:
         if readings is None or None in targets:
             return False
         known = tuple(target for target in targets if target is not None)
-        if self._outsiders.suspects(case.entry, known):
+        if self._outsiders.suspects(case.entry, known) or not self._pools.take(case, together):
             return False
         if not work.backfilled and load_reading(readings).outcome is Outcome.OK:
             self._preparer.ask_history(case.entry, work)
@@ -176,7 +183,11 @@ class Observer:
         if work.feed is None:
             return {}
         reader = case.round if case.round is not None else work.feed.source
-        readings = await reader.read(work.feed.queries)
+        queries = self._pools.queries(case)
+        readings, *of_pools = await asyncio.gather(
+            *(reader.read(each) for each in (work.feed.queries, *queries))
+        )
+        self._pools.seen(case, of_pools)
         self._count(Counter((signal, reading.outcome) for signal, reading in readings.items()))
         return readings
 

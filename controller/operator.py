@@ -26,7 +26,7 @@ from controller.backfill import Backfiller
 from controller.budgets.service import Budgets
 from controller.clock import Clock
 from controller.core import Engine
-from controller.decisions import DecisionRecord, Filter
+from controller.decisions import DecisionRecord, Filter, News
 from controller.errors import Forbidden, KubernetesError, NotFound
 from controller.events import EventRecorder
 from controller.explain.source import from_operator
@@ -165,6 +165,8 @@ class Operator:
         self.telemetry.forget(entry.namespace, entry.name)
         self._reconciler.log.forget(entry.namespace, entry.name)
         self._reconciler.pool_weigher.forget(entry.uid)
+        self._reconciler.pool_decider.forget(entry.uid)
+        self._reconciler.rollouts.forget(entry.uid)
         self.telemetry.managed.set(len(self.registry))
 
     def _spawn(self, errand: Coroutine[Any, Any, None]) -> None:
@@ -257,6 +259,19 @@ class Operator:
 
     def decisions(self, wanted: Filter) -> list[DecisionRecord]:
         return self._reconciler.log.find(wanted, wanted.limit)
+
+    def leads(self) -> bool:
+        return self._leads
+
+    def entries(self) -> Iterable[Entry]:
+        return self.registry
+
+    def last(self, namespace: str, name: str) -> DecisionRecord | None:
+        return self._reconciler.log.last(namespace, name)
+
+    def news(self, number: int | None, wanted: Filter) -> News:
+        log = self._reconciler.log
+        return log.after(log.made if number is None else number, wanted, wanted.limit)
 
     def explain(self, namespace: str, name: str) -> Json | None:
         entry = self.registry.named(namespace, name)

@@ -13,7 +13,7 @@ import binascii
 import time
 import weakref
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.api.artifact import Artifact, ConfigMapArtifact
 from controller.api.constants import Reason
@@ -27,8 +27,9 @@ from controller.policies import (
     ArtifactError,
     ArtifactInvalid,
     ArtifactNotFound,
+    ArtifactPolicy,
     DiskCache,
-    OnnxPolicy,
+    PoolsPolicy,
     Rules,
     artifact_bytes,
     limit_memory,
@@ -93,7 +94,7 @@ class PolicyBook:
             weakref.WeakValueDictionary()
         )
         limit_memory()
-        self._loads: dict[Hashable, tuple[float, asyncio.Future[OnnxPolicy]]] = {}
+        self._loads: dict[Hashable, tuple[float, asyncio.Future[ArtifactPolicy]]] = {}
         self._cache = DiskCache(settings.artifact_cache_dir)
         rules = Rules(settings.allow_http_artifacts, settings.artifact_hosts)
         self._downloads = Downloads(rules, self._cache)
@@ -109,7 +110,13 @@ class PolicyBook:
             return Chosen(self._forecast)
         if policy.formula is not None:
             return Chosen(self._formula(policy.formula))
-        return await self.artifact(entry.namespace, policy.artifact, before, digest)
+        chosen = await self.artifact(entry.namespace, policy.artifact, before, digest)
+        if isinstance(chosen.policy, PoolsPolicy) and not entry.spec.backends:
+            words = f"{chosen.policy.name} decides for pools; it needs spec.backends"
+            trouble = Trouble(Reason.POLICY_NEEDS_POOLS, words)
+            stand_in = UnavailablePolicy(trouble.reason, trouble.message)
+            return replace(chosen, policy=stand_in, trouble=trouble, note=None)
+        return chosen
 
     async def artifact(
         self, namespace: str, artifact: Artifact, before: Chosen | None = None, digest: str = ""
@@ -155,7 +162,7 @@ class PolicyBook:
             return before.policy if same else None
         return await asyncio.to_thread(self._by_digest, digest) if digest else None
 
-    def _by_digest(self, digest: str) -> OnnxPolicy | None:
+    def _by_digest(self, digest: str) -> ArtifactPolicy | None:
         held = loaded_policy(digest)
         if held is not None:
             return held
@@ -170,7 +177,7 @@ class PolicyBook:
 
     async def _shared(
         self, key: Hashable, namespace: str, artifact: Artifact, source: Source | None
-    ) -> OnnxPolicy:
+    ) -> ArtifactPolicy:
         """One load for all who ask for the same at about the same time: thousands do after a start."""
         until_s, load = self._loads.get(key, (0.0, None))
         if load is None or (load.done() and time.monotonic() > until_s):
@@ -179,7 +186,7 @@ class PolicyBook:
             self._loads[key] = (time.monotonic() + SHARED_REAL_S, load)
         return await asyncio.shield(load)
 
-    async def _load(self, namespace: str, artifact: Artifact, source: Source | None) -> OnnxPolicy:
+    async def _load(self, namespace: str, artifact: Artifact, source: Source | None) -> ArtifactPolicy:
         if artifact.url is not None:
             return await self._downloads.policy(artifact.url, artifact.sha256 or "")
         data = None
@@ -187,7 +194,7 @@ class PolicyBook:
             data = await self._config_map(namespace, artifact.config_map, source)
         return await asyncio.to_thread(self._read, artifact, source, data)
 
-    def _read(self, artifact: Artifact, source: Source | None, data: bytes | None) -> OnnxPolicy:
+    def _read(self, artifact: Artifact, source: Source | None, data: bytes | None) -> ArtifactPolicy:
         """Load, and keep the bytes of what may change, in case that its next version is bad."""
         if artifact.file is not None and source is not None:
             source.saw(file_version(self._settings.policy_dir, artifact.file))

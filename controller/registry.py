@@ -18,6 +18,7 @@ from controller import logs
 from controller.actuation.target import TargetKey, TargetRef
 from controller.api.constants import (
     API_VERSION,
+    CANARY_ANNOTATION,
     KIND,
     PAUSED_ANNOTATION,
     PAUSED_VALUE,
@@ -65,6 +66,8 @@ class Entry:
     trouble: Trouble | None = None
     promote: str = ""
     """The value of the annotation that promotes a canary."""
+    rollout: str = ""
+    """The value of the annotation that pauses, restarts or ends the roll-out of spec.canary."""
     alive: bool = True
     work: Work | None = None
     published: Hashable | None = None
@@ -135,14 +138,14 @@ class Registry:
         if _is_older(metadata, entry):
             return Change(entry, added=False, changed=False)
         paused, generation = _paused(metadata), int(metadata.get("generation", 0))
-        promote = _promote(metadata)
+        promote, rollout = _promote(metadata), _rollout(metadata)
         changed = generation != entry.generation or paused != entry.paused_by_annotation
-        changed |= promote != entry.promote
+        changed |= promote != entry.promote or rollout != entry.rollout
         entry.resource_version = str(metadata.get("resourceVersion", ""))
         _compare_status(entry, body.get("status") or {})
         entry.labels = _labels(metadata)
         entry.paused_by_annotation = paused
-        entry.promote = promote
+        entry.promote, entry.rollout = promote, rollout
         if generation != entry.generation:
             entry.generation = generation
             self._read_spec(entry, body)
@@ -239,6 +242,7 @@ def _new_entry(body: Json) -> Entry:
         resource_version=str(metadata.get("resourceVersion", "")),
         paused_by_annotation=_paused(metadata),
         promote=_promote(metadata),
+        rollout=_rollout(metadata),
         created=str(metadata.get("creationTimestamp", "")),
         status=interned(body.get("status") or {}),
         labels=_labels(metadata),
@@ -257,6 +261,10 @@ def _paused(metadata: Json) -> bool:
 def _promote(metadata: Json) -> str:
     """Nothing longer than this is the beginning of a digest, and a status would not take it."""
     return str((metadata.get("annotations") or {}).get(PROMOTE_ANNOTATION) or "").strip()[:100]
+
+
+def _rollout(metadata: Json) -> str:
+    return str((metadata.get("annotations") or {}).get(CANARY_ANNOTATION) or "").strip()[:100]
 
 
 def _read_spec(entry: Entry, body: Json) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from controller.api.constants import ConditionType, Reason
 from controller.budgets.share import Share, share_status
@@ -21,6 +21,9 @@ from controller.decisions import MESSAGE_LIMIT, record_of
 from controller.metrics import SignalReading
 from controller.outside import Hold
 from controller.trouble import Trouble
+
+if TYPE_CHECKING:
+    from controller.case import PoolPlan
 
 Status = dict[str, Any]
 
@@ -69,6 +72,8 @@ class Facts:
     """What its users should know of a policy that decides."""
     canary: Mapping[str, Any] | None = None
     """status.policy.canary; the same from turn to turn until it is to be written."""
+    rollout: Mapping[str, Any] | None = None
+    """status.canary; the same from turn to turn until it is to be written."""
     route_trouble: Trouble | None = None
     has_routes: bool = False
     policy: PolicyFacts | None = None
@@ -81,6 +86,8 @@ class Facts:
     scaled: bool = False
     weights_message: str = ""
     pools: tuple[PoolFacts, ...] = ()
+    plan: PoolPlan | None = None
+    """What a policy that decides for pools asked of each; it wavers from turn to turn."""
     stabilization: Mapping[str, Any] | None = None
     outside: Hold | None = None
     start_up_seconds: int | None = None
@@ -117,6 +124,8 @@ def build(facts: Facts, previous: Status, now_unix_s: float) -> Status:
         status["budget"] = share_status(facts.budget, previous.get("budget"))
     if facts.pools:
         status["backends"] = [_pool(pool) for pool in facts.pools]
+    if facts.rollout:
+        status["canary"] = dict(facts.rollout)
     if facts.scaled:
         status["lastScaleTime"] = rfc3339(now_unix_s)
     if facts.outside is not None:
@@ -200,6 +209,7 @@ def conditions(facts: Facts) -> list[Condition]:
         _metrics_available(facts),
         _policy_ready(facts),
         *([_routes_synced(facts)] if facts.has_routes else []),
+        _canary_succeeded(facts.rollout),
         _fallback(facts),
         _paused(facts),
     ]
@@ -317,6 +327,14 @@ def _routes_synced(facts: Facts) -> Condition | None:
     if not facts.weights_message:
         return None
     return Condition(kind, TRUE, Reason.WEIGHTS_APPLIED, facts.weights_message)
+
+
+def _canary_succeeded(canary: Mapping[str, Any] | None) -> Condition | None:
+    if not canary:
+        return None
+    phase = str(canary["phase"])
+    status = {"Succeeded": TRUE, "Failed": FALSE}.get(phase, UNKNOWN)
+    return Condition(ConditionType.CANARY_SUCCEEDED, status, phase, str(canary.get("message", "")))
 
 
 def _fallback(facts: Facts) -> Condition | None:
@@ -450,6 +468,7 @@ def fingerprint(facts: Facts) -> Hashable:
         _trouble_shape(facts.policy_trouble),
         _trouble_shape(facts.policy_note),
         tuple(facts.canary.items()) if facts.canary else None,
+        tuple(facts.rollout.items()) if facts.rollout else None,
         _trouble_shape(facts.route_trouble),
         facts.has_routes,
         facts.policy,

@@ -37,8 +37,11 @@ from controller.news import news
 from controller.objectseries import told_by
 from controller.observing import BREATH, Observer
 from controller.outside import Outsiders
-from controller.poolweights import PoolWeigher, services_of
+from controller.pooldeciding import PoolDecider
+from controller.poolweights import PoolWeigher, by_artifact, services_of, weighs_nothing
 from controller.registry import Entry
+from controller.rolloutplan import followed
+from controller.rollouts import Rollouts
 from controller.routing import Restorer, wishes
 from controller.status import (
     Facts,
@@ -85,7 +88,9 @@ class Reconciler:
         self.restorer = Restorer(kube, actuator)
         self.pool_weigher = PoolWeigher(clock.scale, clock.now)
         self._outsiders = Outsiders(kube, actuator.scaler, conflict_of, clock)
-        self.observer = Observer(preparer, actuator.scaler, self._outsiders, telemetry)
+        self.pool_decider = PoolDecider(self._engine, self.pool_weigher, clock)
+        self.observer = Observer(preparer, actuator.scaler, self._outsiders, telemetry, self.pool_decider)
+        self.rollouts = Rollouts(kube, clock)
         self._canaries = Canaries(self._engine, clock)
         self.log = DecisionLog()
 
@@ -122,11 +127,14 @@ class Reconciler:
         self._canaries.before(cases)
         started = time.perf_counter()
         view = self._engine.observe(self._clock.now(), samples, rows)
-        decisions = self._engine.conclude(view, *self._engine.ask(view), record=False)
+        recommended, unfamiliar = self._engine.ask(view)
+        steadied = self.pool_decider.ask(cases, view, recommended, unfamiliar)
+        decisions = self._engine.conclude(view, recommended, unfamiliar, record=False, steadied=steadied)
         self._telemetry.inference.observe(time.perf_counter() - started)
         for index, case in enumerate(cases):
             case.budget = self._sharing.share_of(case.entry)
             case.decision = explained(decisions[index], case.budget)
+        self.pool_decider.settle(cases)
         standing.after(self._engine, cases)
         self._canaries.after(cases, view)
 
@@ -223,16 +231,31 @@ class Reconciler:
         if conflict is not None:
             case.trouble, case.error = Trouble(Reason.CONFLICTING_AUTOSCALER, conflict), "conflict"
         acting = entry.mode == "Active" and conflict is None
+        if entry.spec is not None and entry.spec.canary is not None:
+            decision = case.decision = await self._roll_out(case, decision, acting)
+        else:
+            self.rollouts.forget(entry.uid)
         if acting:
             await self._scale(case, decision)
         if entry.spec is not None and entry.spec.routes:
             await self._route(case, acting)
+            case.canary = self.rollouts.settle(case)
+
+    async def _roll_out(self, case: Case, decision: Decision, acting: bool) -> Decision:
+        """The decision with the replicas of the canary of spec.canary."""
+        assert case.entry.service is not None
+        cap = case.budget.cap if case.budget is not None else None
+        most = case.entry.service.max_replicas
+        case.rollout = await self.rollouts.step(case, acting, most if cap is None else min(most, cap))
+        return decision if case.rollout is None else followed(decision, case.rollout)
 
     async def _scale(self, case: Case, decision: Decision) -> None:
         assert case.work is not None
         before, wishes = case.current, wanted(case, decision)
         case.scaled = await self._actuator.scale(case.targets, wishes)
         after = sum(target.replicas for target in case.scaled.targets)
+        now = [target.replicas for target in case.scaled.targets]
+        self.pool_decider.scaled(case, [target.replicas for target in case.targets], now)
         self._sharing.scaled(case.entry, case.scaled.targets, complete=case.scaled.trouble is None)
         if after != before:
             self._engine.record_scale(case.work.row, self._clock.now(), before, after)
@@ -246,19 +269,32 @@ class Reconciler:
         assert entry.spec is not None
         ready = [target.ready or 0 for target in case.targets]
         assert case.work is not None
-        capacity_rps = float(self._engine.capacity_rps(np.array([case.work.row]))[0])
-        try:
-            ask = await self.pool_weigher.ask(case, capacity_rps)
-        except MetricsError as error:
-            words = f"the pools' own metrics, which spec.routing needs: {error}"
-            case.routed = Routed(trouble=Trouble(Reason.INVALID_SPEC, words))
+        trouble, ask = weighs_nothing(case), None
+        if trouble is None:
+            capacity_rps = float(self._engine.capacity_rps(np.array([case.work.row]))[0])
+            try:
+                ask = await self.pool_weigher.ask(case, capacity_rps)
+            except MetricsError as error:
+                words = f"the pools' own metrics, which spec.routing needs: {error}"
+                trouble = Trouble(Reason.INVALID_SPEC, words)
+        if trouble is not None and case.rollout is None:
+            case.routed = Routed(trouble=trouble)
             return
+        if trouble is not None:  # a canary may have to go back, the others stay as they are
+            ask = _stay
         shared = Shared(services_of(entry.spec), pools_of(case), ready, ask)
+        if case.rollout is not None:
+            factor = self.pool_weigher.factor(entry.uid, case.rollout.index)
+            shared = self.rollouts.shared(case, shared, factor)
         case.routed = await self._actuator.sync_routes(
             entry.namespace, entry.name, wishes(entry.spec), shared, acting
         )
-        if ask is not None:
-            case.routed.note = self.pool_weigher.note(entry)
+        case.routed.trouble = trouble or case.routed.trouble
+        if ask is not None or by_artifact(case):
+            case.routed.note = self.pool_weigher.note(case)
+        self.pool_decider.routed(case, acting)
+        if case.rollout is not None:
+            case.routed.note = self.rollouts.note(entry, case.routed.note)
 
     async def _report(self, case: Case) -> None:
         entry = case.entry
@@ -313,3 +349,7 @@ class Reconciler:
         if logger.isEnabledFor(level):
             extra = about(record) | {"decision": record.as_json(features=True)}
             logger.log(level, "%s/%s: %s", record.namespace, record.name, record.message, extra=extra)
+
+
+def _stay(weights: Sequence[int]) -> None:
+    """Weights as they are."""

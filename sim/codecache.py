@@ -10,15 +10,18 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 VARIABLE = "NUMBA_CACHE_DIR"
 PREFIX = "rl-scaler-"
+UNUSED_S = 86_400.0
+"""A folder of other sources is removed when nobody has begun with it for so long: another process may run."""
 
 
 def keep_code_by_sources() -> None:
-    """Point numba to the folder of these sources, unless the user has chosen one; remove those of others."""
+    """Point numba to the folder of these sources, unless the user has chosen one; remove old folders."""
     chosen = os.environ.get(VARIABLE)
     if chosen and not Path(chosen).name.startswith(PREFIX):
         return
@@ -27,9 +30,18 @@ def keep_code_by_sources() -> None:
     os.environ[VARIABLE] = str(folder)
     if "numba" in sys.modules:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
-    for other in home.glob(f"{PREFIX}*"):
-        if other != folder:
-            shutil.rmtree(other, ignore_errors=True)
+    _tidy(home, folder)
+
+
+def _tidy(home: Path, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        old = [each for each in home.glob(f"{PREFIX}*") if each.stat().st_mtime < time.time() - UNUSED_S]
+    except OSError:
+        return  # nothing can be kept there, or another process tidies too
+    for other in old:
+        shutil.rmtree(other, ignore_errors=True)
 
 
 def state_of_the_sources() -> str:

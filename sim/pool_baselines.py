@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from controller.core.ejection import Ejector, with_ejections
 from controller.core.weighing import WEIGHINGS, PoolReadings, Smoother
-from sim.envs.pool_batch import PoolsView, action_of
+from sim.envs.pool_batch import PoolsView, action_of, capacity_of
 
 FloatArray = npt.NDArray[np.floating]
 PoolPolicy = Callable[[PoolsView, float], FloatArray]
@@ -59,27 +59,48 @@ def cheapest_first(view: PoolsView, headroom: float = 1.5) -> FloatArray:
 
 
 class Weighed:
-    """Capacity as `capacity_proportional`, traffic by one of the operator's formulas, and, if `ejects`, none
-    but a probe for pools that are sick. It remembers: one object plays one batch from its reset on."""
+    """Capacity as `capacity_proportional`, traffic by one of the operator's formulas. It remembers: one
+    object plays one batch from its reset on."""
 
-    def __init__(self, weighing: str, ejects: bool) -> None:
-        self._weighing, self._ejects = WEIGHINGS[weighing], ejects
+    def __init__(self, weighing: str) -> None:
+        self._weighing = WEIGHINGS[weighing]
         self._smoother: Smoother | None = None
-        self._ejector: Ejector | None = None
 
     def __call__(self, view: PoolsView, headroom: float = 1.5) -> FloatArray:
         """Actions `[N, 2 P]`."""
         readings = readings_of(view)
-        if self._smoother is None or self._ejector is None:
-            self._smoother, self._ejector = Smoother(*view.present.shape), Ejector(*view.present.shape)
-        elapsed_s = view.sync_s.astype(np.float64)
-        self._smoother.update(readings, elapsed_s)
-        shares = self._weighing(readings, self._smoother)
-        if self._ejects:
-            factors = self._ejector.update(view.now_s, elapsed_s, readings, view.slo_ms)
-            shares = with_ejections(shares, factors)
+        self._smoother = self._smoother or Smoother(*view.present.shape)
+        self._smoother.update(readings, view.sync_s.astype(np.float64))
         plan = _normalised(view.max_replicas * view.capacity_rps, view)
-        return action_of(headroom * plan, shares)
+        return action_of(headroom * plan, self._weighing(readings, self._smoother))
+
+
+class Ejection:
+    """The operator's outlier ejection behind any shares; one object serves one batch from its reset on."""
+
+    def __init__(self) -> None:
+        self._ejector: Ejector | None = None
+
+    def __call__(self, view: PoolsView, shares: FloatArray) -> FloatArray:
+        """The shares `[N, P]`, but for pools that are sick a probe."""
+        self._ejector = self._ejector or Ejector(*view.present.shape)
+        elapsed_s = view.sync_s.astype(np.float64)
+        return with_ejections(
+            shares, self._ejector.update(view.now_s, elapsed_s, readings_of(view), view.slo_ms)
+        )
+
+
+class Ejected:
+    """Another formula, with ejection behind it."""
+
+    def __init__(self, formula: PoolPolicy) -> None:
+        self._formula, self._ejection = formula, Ejection()
+
+    def __call__(self, view: PoolsView, headroom: float = 1.5) -> FloatArray:
+        """Actions `[N, 2 P]`."""
+        actions = self._formula(view, headroom).reshape(*view.present.shape, 2)
+        shares = self._ejection(view, (actions[:, :, 1] + 1.0) / 2.0)
+        return action_of(capacity_of(actions[:, :, 0]), shares)
 
 
 def readings_of(view: PoolsView) -> PoolReadings:
@@ -100,22 +121,25 @@ def readings_of(view: PoolsView) -> PoolReadings:
     )
 
 
-def _weighed(weighing: str, ejects: bool) -> Callable[[], PoolPolicy]:
-    return lambda: Weighed(weighing, ejects)
-
-
-BASELINES: dict[str, Callable[[], PoolPolicy]] = {
+FORMULAS: dict[str, Callable[[], PoolPolicy]] = {
     "equal": lambda: equal,
     "capacity-proportional": lambda: capacity_proportional,
     "ready-proportional": lambda: ready_proportional,
+    "latency-gradient": lambda: Weighed("LatencyGradient"),
+    "expected-delay": lambda: Weighed("ExpectedDelay"),
     "cheapest-first": lambda: cheapest_first,
-    "latency-gradient": _weighed("LatencyGradient", False),
-    "expected-delay": _weighed("ExpectedDelay", False),
-    "capacity-proportional + ejection": _weighed("Capacity", True),
-    "ready-proportional + ejection": _weighed("Ready", True),
-    "expected-delay + ejection": _weighed("ExpectedDelay", True),
 }
 """By name, each made anew for a batch."""
+
+
+def _ejected(name: str) -> Callable[[], PoolPolicy]:
+    return lambda: Ejected(FORMULAS[name]())
+
+
+BASELINES: dict[str, Callable[[], PoolPolicy]] = FORMULAS | {
+    f"{name} + ejection": _ejected(name) for name in FORMULAS
+}
+"""All formulas, without ejection and with it."""
 
 
 def _normalised(values: FloatArray, view: PoolsView) -> FloatArray:

@@ -19,11 +19,22 @@ import yaml
 from training.analytic.settings import Analytic
 from training.errors import ConfigError
 from training.hyperparameters import A2c, Dqn, MaskablePpo, Ppo, RecurrentPpo, Sac
+from training.poolsets.settings import Evolution
 from training.qlearning.settings import QLearning
 from training.tasks import TASKS
 
 PRESETS = Path(__file__).parent / "configs"
-ALGORITHMS = ("ppo", "recurrent-ppo", "a2c", "dqn", "sac", "maskable-ppo", "qlearning", "analytic")
+ALGORITHMS = (
+    "ppo",
+    "recurrent-ppo",
+    "a2c",
+    "dqn",
+    "sac",
+    "maskable-ppo",
+    "qlearning",
+    "analytic",
+    "evolution",
+)
 ACTION_KINDS = ("discrete", "anchored", "band", "continuous")
 T = typing.TypeVar("T")
 
@@ -91,10 +102,10 @@ class Preset:
     workloads: str = "generated"
     """What the policy is trained on, in words, for the artifact's card."""
     env: str = "autoscale"
-    """Which environment: autoscale, pools, scheduling or grid."""
+    """Which environment: autoscale, pools, scheduling, grid or web."""
     algo: str = "ppo"
-    """Which algorithm: ppo, recurrent-ppo, a2c, dqn, sac, maskable-ppo, qlearning or analytic; each
-    environment allows some."""
+    """Which algorithm: ppo, recurrent-ppo, a2c, dqn, sac, maskable-ppo, qlearning, analytic or evolution;
+    each environment allows some."""
     timesteps: int = 5_000_000
     """Control steps, summed over environments, in the whole run."""
     num_envs: int = 256
@@ -133,6 +144,8 @@ class Preset:
     """Settings of `algo: qlearning`."""
     analytic: Analytic = field(default_factory=Analytic)
     """Settings of `algo: analytic`."""
+    evolution: Evolution = field(default_factory=Evolution)
+    """Settings of `algo: evolution`."""
 
     def __post_init__(self) -> None:
         """Refuse values that would fail later with a worse message."""

@@ -76,6 +76,10 @@ def _from_run(run: RunFolder, target: Path, name: str | None) -> Published:
         from training.analytic.run import export as export_analytic
 
         return Published(difference=export_analytic(run, checkpoint, target, name))
+    if preset.algo == "evolution":
+        from training.poolsets.run import export as export_pools
+
+        return Published(difference=export_pools(run, checkpoint, target, name))
     if preset.algo == "qlearning":
         from training.qlearning.run import export as export_table
 

@@ -34,6 +34,7 @@ def train(plan: Plan) -> int:
     sitting = _begin(plan)
     run = sitting.run
     print(f"run folder: {run.path}", flush=True)
+    plan.task.begin(run, sitting.env)
     try:
         checkpoint, finished = _learn(sitting)
     finally:

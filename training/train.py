@@ -101,6 +101,10 @@ def _trainer(algo: str) -> Callable[[Plan], int]:
         from training.analytic.run import train as train_analytic
 
         return train_analytic
+    if algo == "evolution":
+        from training.poolsets.run import train as train_pools
+
+        return train_pools
     if algo == "qlearning":
         from training.qlearning.run import train as train_table
 

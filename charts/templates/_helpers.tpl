@@ -60,6 +60,26 @@ app.kubernetes.io/component: tuning
 {{- end -}}
 {{- end -}}
 
+{{- define "rl-scaler.schedulingName" -}}
+{{- printf "%s-scheduling" (include "rl-scaler.fullname" . | trunc 52 | trimSuffix "-") -}}
+{{- end -}}
+
+{{/* Not the operator's selector labels, either. */}}
+{{- define "rl-scaler.schedulingLabels" -}}
+app.kubernetes.io/name: {{ printf "%s-scheduling" (default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-") }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: scheduling
+{{- end -}}
+
+{{- define "rl-scaler.schedulingImage" -}}
+{{- $image := .Values.scheduling.image -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository (default .Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The rules of the one role there is; every rule says what needs it. */}}
 {{- define "rl-scaler.rules" -}}
 # The registry of RLScalers is kept by one list and one watch.

@@ -28,6 +28,9 @@ PROMOTE_ANNOTATION: Final = f"{GROUP}/promote"
 
 PROMOTE_ANY: Final = "true"
 
+CANARY_ANNOTATION: Final = f"{GROUP}/canary"
+"""`pause`, `restart` (with anything after it) or `rollback`, for the canary of spec.canary."""
+
 
 class ConditionType(StrEnum):
     """`status.conditions[].type`."""
@@ -46,6 +49,8 @@ class ConditionType(StrEnum):
     """The policy is loaded, and its digest and schemas match."""
     ROUTES_SYNCED = "RoutesSynced"
     """The routes carry the weights that were decided."""
+    CANARY_SUCCEEDED = "CanarySucceeded"
+    """The canary of spec.canary holds at its maxWeight; Unknown while it is on its way."""
     FALLBACK = "Fallback"
     """Decisions come from spec.fallback instead of the policy."""
     PAUSED = "Paused"
@@ -92,6 +97,7 @@ class Reason(StrEnum):
     # MetricsAvailable
     METRICS_READ = "MetricsRead"
     SIGNALS_MISSING = "SignalsMissing"
+    POOL_METRICS_MISSING = "PoolMetricsMissing"
     NO_PROMETHEUS_ADDRESS = "NoPrometheusAddress"
     PROMETHEUS_SECRET_NOT_FOUND = "PrometheusSecretNotFound"
     PROMETHEUS_SECRET_INVALID = "PrometheusSecretInvalid"
@@ -109,6 +115,7 @@ class Reason(StrEnum):
     ARTIFACT_TOO_LARGE = "ArtifactTooLarge"
     ARTIFACT_DOWNLOADING = "ArtifactDownloading"
     RELOAD_FAILED = "ReloadFailed"
+    POLICY_NEEDS_POOLS = "PolicyNeedsPools"
 
     # RoutesSynced
     NO_ROUTES = "NoRoutes"
@@ -124,7 +131,9 @@ class Reason(StrEnum):
     ROUTE_NOT_WEIGHTED = "RouteNotWeighted"
     ROUTE_REJECTED = "RouteRejected"
     CONTESTED = "Contested"
+    POLICY_WEIGHS_NOTHING = "PolicyWeighsNothing"
 
+    # CanarySucceeded: the phase
     # Fallback (the first five are Decision.fallback)
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     POLICY_UNAVAILABLE = "PolicyUnavailable"
@@ -158,6 +167,11 @@ class EventReason(StrEnum):
     CANARY_ROLLED_BACK = "CanaryRolledBack"
     CANARY_UNAVAILABLE = "CanaryUnavailable"
     CANARY_ENDED = "CanaryEnded"
+    CANARY_PROGRESSING = "CanaryProgressing"
+    CANARY_STEPPED = "CanaryStepped"
+    CANARY_PAUSED = "CanaryPaused"
+    CANARY_SUCCEEDED = "CanarySucceeded"
+    CANARY_FAILED = "CanaryFailed"
     CONFLICTING_AUTOSCALER = "ConflictingAutoscaler"
     OUTSIDE_CHANGE = "OutsideChange"
     TARGET_NOT_FOUND = "TargetNotFound"

@@ -39,15 +39,18 @@ class Ejection(ApiModel):
 class Routing(ApiModel):
     """By what the weights of spec.routes are decided, inside each pool's minWeight and maxWeight."""
 
-    policy: Literal["Ready", "Equal", "Capacity", "CheapestFirst", "LatencyGradient", "ExpectedDelay"] = (
-        Field(
-            default="Ready",
-            description=(
-                "Ready: by ready capacity. Equal: every pool the same. Capacity: by maxReplicas. "
-                "CheapestFirst: the cheapest up to 70 %, then the next. LatencyGradient: to equal latencies. "
-                "ExpectedDelay: so that work takes as long in every pool, by what its replicas really serve."
-            ),
-        )
+    policy: (
+        Literal["Ready", "Equal", "Capacity", "CheapestFirst", "LatencyGradient", "ExpectedDelay", "Policy"]
+        | None
+    ) = Field(
+        default=None,
+        description=(
+            "Ready: by ready capacity. Equal: every pool the same. Capacity: by maxReplicas. "
+            "CheapestFirst: the cheapest up to 70 %, then the next. LatencyGradient: to equal latencies. "
+            "ExpectedDelay: so that work takes as long in every pool, by what its replicas really serve. "
+            "Policy: by the artifact of spec.policy, which must be one that decides for pools. Default: "
+            "Policy with such an artifact, else Ready."
+        ),
     )
     ejection: Ejection | None = Field(
         default=None, description="Outlier detection. Default: none; {} switches it on with its defaults."

@@ -318,8 +318,35 @@ def _routing_has_routes(spec: RLScalerSpec) -> bool:
     return spec.routing is None or bool(spec.routes)
 
 
+def _weighing_policy(spec: RLScalerSpec) -> bool:
+    return spec.routing is None or spec.routing.policy != "Policy" or spec.policy.type == "RL"
+
+
 def _routes_have_pools(spec: RLScalerSpec) -> bool:
     return not spec.routes or spec.backends is not None
+
+
+def _canary_is_a_pool(spec: RLScalerSpec) -> bool:
+    names = [pool.name for pool in spec.backends or ()]
+    return spec.canary is None or (len(names) > 1 and spec.canary.pool in names)
+
+
+def _canary_has_routes(spec: RLScalerSpec) -> bool:
+    return spec.canary is None or bool(spec.routes)
+
+
+def _canary_may_go_back(spec: RLScalerSpec) -> bool:
+    canary = spec.canary
+    return canary is None or all(
+        pool.name != canary.pool or (pool.min_weight == 0 and canary.max_weight <= pool.max_weight)
+        for pool in spec.backends or ()
+    )
+
+
+def _canary_leaves_room(spec: RLScalerSpec) -> bool:
+    if spec.canary is None or spec.backends is None:
+        return True
+    return sum(pool.min_weight for pool in spec.backends) + spec.canary.max_weight <= 100
 
 
 def _cost_has_target(spec: RLScalerSpec) -> bool:
@@ -405,6 +432,42 @@ SPEC: Final = (
         cel="!has(self.routing) || (has(self.routes) && size(self.routes) > 0)",
         message="spec.routing needs spec.routes, whose weights it decides",
         holds=_routing_has_routes,
+    ),
+    Rule(
+        cel=(
+            "!has(self.routing) || !has(self.routing.policy) || self.routing.policy != 'Policy' || "
+            "self.policy.type == 'RL'"
+        ),
+        message="spec.routing.policy Policy needs spec.policy.type RL, with an artifact for pools",
+        holds=_weighing_policy,
+    ),
+    Rule(
+        cel=(
+            "!has(self.canary) || (has(self.backends) && size(self.backends) > 1 && "
+            "self.backends.exists(b, b.name == self.canary.pool))"
+        ),
+        message="spec.canary.pool must be the name of one of at least two spec.backends",
+        holds=_canary_is_a_pool,
+    ),
+    Rule(
+        cel="!has(self.canary) || (has(self.routes) && size(self.routes) > 0)",
+        message="spec.canary needs spec.routes, whose weights it steps",
+        holds=_canary_has_routes,
+    ),
+    Rule(
+        cel=(
+            "!has(self.canary) || !has(self.backends) || self.backends.all(b, "
+            "b.name != self.canary.pool || (b.minWeight == 0 && self.canary.maxWeight <= b.maxWeight))"
+        ),
+        message="the pool of spec.canary must have minWeight 0, and at least its maxWeight as maxWeight",
+        holds=_canary_may_go_back,
+    ),
+    Rule(
+        cel=(
+            f"!has(self.canary) || !has(self.backends) || {_sum('minWeight')} + self.canary.maxWeight <= 100"
+        ),
+        message="spec.canary.maxWeight and the sum of spec.backends[*].minWeight must be at most 100",
+        holds=_canary_leaves_room,
     ),
     Rule(
         cel="!has(self.costPerReplica) || !has(self.backends)",

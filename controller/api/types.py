@@ -37,6 +37,7 @@ from controller.api.fields import (
 )
 from controller.api.formula import Formula
 from controller.api.model import ApiModel, Rule
+from controller.api.rollout import Rollout, RolloutStatus
 from controller.api.routing import Routing
 from controller.api.rules import BACKENDS_LIMIT
 
@@ -85,6 +86,20 @@ class Backend(ApiModel):
         description=(
             "Requests per second that one replica of this pool serves, a decimal in a string. Default: "
             "spec.objective.capacityPerReplica, or what is estimated for all pools."
+        ),
+    )
+    reclaims_per_hour: Decimal = Field(
+        default="0",
+        description=(
+            "How often in an hour the provider takes a replica of this pool away, a decimal in a string, "
+            "such as 0.05 for one of twenty. Read by policies that decide for pools."
+        ),
+    )
+    start_up_seconds: Seconds | None = Field(
+        default=None,
+        description=(
+            "Seconds from asking for a replica of this pool until it is ready. Default: "
+            "spec.objective.startUpSeconds, or what is learned. Read by policies that decide for pools."
         ),
     )
     metrics_service: Annotated[str, text(253)] | None = Field(
@@ -641,6 +656,10 @@ class RLScalerSpec(ApiModel):
     routing: Routing | None = Field(
         default=None, description="By what the weights of routes are decided. Default: ready replicas."
     )
+    canary: Rollout | None = Field(
+        default=None,
+        description="Progressive delivery of the version that one pool runs. Needs backends and routes.",
+    )
 
 
 class PolicyStatus(ApiModel):
@@ -750,7 +769,7 @@ class Condition(ApiModel):
     type: Annotated[str, text(316)] = Field(
         description=(
             "Ready, AbleToScale, ScalingActive, ScalingLimited, MetricsAvailable, PolicyReady, "
-            "RoutesSynced, Fallback or Paused."
+            "RoutesSynced, CanarySucceeded, Fallback or Paused."
         )
     )
     status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
@@ -796,6 +815,7 @@ class RLScalerStatus(ApiModel):
     backends: (
         Annotated[list[BackendStatus], Field(max_length=BACKENDS_LIMIT, json_schema_extra=MAP_BY_NAME)] | None
     ) = Field(default=None, description="The pools.")
+    canary: RolloutStatus | None = Field(default=None, description="The canary of spec.canary.")
     last_decision: DecisionStatus | None = Field(
         default=None, description="The last decision, with all that led to it."
     )

@@ -15,6 +15,9 @@ import numpy as np
 from controller.core.samples import BoolArray, FloatArray, IntArray
 from controller.core.weighing import PoolReadings
 
+IN_FLIGHT_SIGMAS = 4.0
+"""Standard deviations by which a number of requests under way is taken lower than it was read."""
+
 
 @dataclass(frozen=True, slots=True)
 class EjectionRules:
@@ -44,6 +47,7 @@ class Ejector:
         self.times = np.zeros((sets, pools), dtype=np.int64)
         self._until_s = np.full((sets, pools), -np.inf)
         self._last_s = np.full((sets, pools), -np.inf)
+        self._held_up_ms = np.full((sets, pools), np.nan)
 
     @property
     def out(self) -> BoolArray:
@@ -56,6 +60,7 @@ class Ejector:
         self.times[rows] = 0
         self._until_s[rows] = -np.inf
         self._last_s[rows] = -np.inf
+        self._held_up_ms[rows] = np.nan
 
     def update(
         self, now_s: FloatArray, elapsed_s: FloatArray, readings: PoolReadings, slo_ms: FloatArray
@@ -66,7 +71,9 @@ class Ejector:
         """
         rules = self.rules
         now = np.asarray(now_s, dtype=np.float64)[:, None]
-        sick = self.sick(readings, slo_ms)
+        before, self._held_up_ms = self._held_up_ms, held_up_ms(readings, rules.busy)
+        # twice in a row: a queue that comes and goes with a burst is no sickness
+        sick = self.sick(readings, slo_ms, np.minimum(before, self._held_up_ms))
         waiting = now < self._until_s
         started = sick & ~waiting & self._affordable(sick | waiting, readings)
         self.times = np.where(now - self._last_s > rules.longest_s, 0, self.times)
@@ -79,11 +86,16 @@ class Ejector:
         self.factors = np.where(now < self._until_s, rules.probe_share, healthy)
         return self.factors
 
-    def sick(self, readings: PoolReadings, slo_ms: FloatArray) -> BoolArray:
-        """Pools that are slower, or fail more, than the rules allow beside the others of their set."""
+    def sick(
+        self, readings: PoolReadings, slo_ms: FloatArray, held_up: FloatArray | float = np.nan
+    ) -> BoolArray:
+        """Pools that are slower, or fail more, than the rules allow beside the others of their set.
+
+        held_up: latencies (ms) `[N, P]` that requests under way tell; see `held_up_ms`.
+        """
         rules = self.rules
         serving = readings.serving
-        latency = np.where(serving, readings.latency_ms, np.nan)
+        latency = np.where(serving, np.fmax(readings.latency_ms, held_up), np.nan)
         errors = np.where(serving, readings.error_ratio, np.nan)
         with np.errstate(invalid="ignore"):
             slow = latency > rules.latency_ratio * _median_of_others(latency)
@@ -101,6 +113,23 @@ class Ejector:
         enough = left >= (1.0 - self.rules.max_out) * capacity.sum(axis=1) - 1e-9
         bearable = ~(readings.load_rps > self.rules.busy * left)
         return np.asarray(enough & bearable)[:, None]
+
+
+def held_up_ms(readings: PoolReadings, busy: float) -> FloatArray:
+    """The mean latency (ms) that the requests under way tell at least, `[N, P]`; NaN unknown.
+
+    A histogram knows requests that have been answered: of a pool that hangs it shows nothing until clients
+    give up. The requests under way rise at once, and over the rate they are the mean latency (Little 1961).
+    One look at them is a Poisson number, of which the lower end counts (variance-stabilised, Anscombe 1948:
+    2 sqrt(L) has a deviation of 1). The rate is at least what the weights send, as rates over a window lag
+    behind weights that have risen. Above the utilisation `busy` requests queue, and nothing is known.
+    """
+    weights = readings.weights / np.maximum(readings.weights.sum(axis=1, keepdims=True), 1)
+    rate = np.fmax(readings.request_rate, weights * np.nan_to_num(readings.load_rps)[:, None])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        surely = np.maximum(np.sqrt(readings.in_flight) - IN_FLIGHT_SIGMAS / 2.0, 0.0) ** 2
+        told = (rate > 0) & ~(readings.utilisation > busy)
+        return np.asarray(np.where(told, 1000.0 * surely / rate, np.nan))
 
 
 def with_ejections(shares: FloatArray, factors: FloatArray) -> FloatArray:

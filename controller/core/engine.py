@@ -24,7 +24,7 @@ from controller.core.samples import BoolArray, FloatArray, IntArray, Samples
 from controller.core.shadow import Shadow
 from controller.core.spec import ServiceSpec
 from controller.core.table import FALLBACK_HPA
-from controller.core.view import View
+from controller.core.view import View, take_samples
 from controller.core.viewing import make_view, setting_maker
 
 MOST_SPARE_ROWS = 1024
@@ -179,6 +179,16 @@ class Engine:
         clean, rate = reading.take_in(self._memory, picked, now, samples)
         return make_view(self._memory, picked, now, clean, rate)
 
+    def counted_otherwise(self, view: View, ready: FloatArray, current: FloatArray) -> View:
+        """The view's reading with other counts of replicas, float `[N]`, such as pools in units of a machine.
+
+        Nothing is taken in. Valid as long as the view itself.
+        """
+        samples, table = take_samples(view.samples, np.arange(len(view))), self._table
+        samples.ready, samples.current = ready, current
+        scale = np.where(table.has_rate[view.rows], self.capacity_rps(view.rows), 1.0)
+        return make_view(self._memory, view.rows, view.now_s, samples, view.load * scale)
+
     def ask(self, view: View) -> tuple[FloatArray, BoolArray]:
         """What the services' policies recommend, float `[N]` (NaN: nothing), and where they call the
         observation unlike any in training, bool `[N]`."""
@@ -202,15 +212,19 @@ class Engine:
         recommended: FloatArray,
         unfamiliar: BoolArray | None = None,
         record: bool = True,
+        steadied: BoolArray | None = None,
     ) -> Decisions:
         """The guard over recommended replicas float `[N]` (NaN: nothing said) for the last reading's view.
 
-        unfamiliar: observations unlike any in training, bool `[N]`; none by default.
+        unfamiliar: observations unlike any in training, bool `[N]`; none by default. steadied:
+        recommendations that have gone through stabilisation windows, a pool each; none by default.
         """
         strange = np.zeros(len(view), dtype=bool) if unfamiliar is None else np.asarray(unfamiliar, bool)
         memory, table, rows = self._memory, self._table, view.rows
         chosen = choose(table, self._policies, view, np.asarray(recommended, dtype=np.float64))
         inputs = guard_inputs(memory, view, strange, view.current, memory.flaps)
+        if steadied is not None:
+            inputs.steadied = steadied & (chosen.fallback == 0)
         guarded = guard(inputs, chosen.replicas, memory.behavior)
         if self.budget is not None:
             within_budget(inputs, guarded, np.asarray(self.budget(rows, guarded.desired, view.current)))

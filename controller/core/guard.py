@@ -22,7 +22,8 @@ class GuardInputs:
     """Arrays `[N]`: what the guard knows beside the recommendation (float, NaN: nothing said).
 
     floor: a schedule's replicas, 0 without one. min_step, max_step: 0 is no limit. used_up: no scale-down is
-    left in the flap budget. held: somebody else has set the replicas. None of these five: off everywhere.
+    left in the flap budget. held: somebody else has set the replicas. steadied: the recommendation is a sum
+    of what has gone through stabilisation windows, a pool each. None of these six: off everywhere.
     """
 
     rows: IntArray
@@ -41,6 +42,7 @@ class GuardInputs:
     max_step: IntArray | None = None
     used_up: BoolArray | None = None
     held: BoolArray | None = None
+    steadied: BoolArray | None = None
 
     @property
     def at_zero_by_hand(self) -> BoolArray:
@@ -164,6 +166,8 @@ def _damping(inputs: GuardInputs, result: Guarded, said: BoolArray, behavior: Be
     stable[acting] = behavior.stabilize(rows, now_s, current, result.desired[acting])
     # the cooldown was the window
     stable = np.where(inputs.goes_to_sleep, result.desired, stable)
+    if inputs.steadied is not None:
+        stable = np.where(inputs.steadied, result.desired, stable)
     result.apply(
         "StabilizationWindow",
         "ScaleDownStabilized",

@@ -63,6 +63,10 @@ def _min_step(clamp: Mapping[str, Any], spec: RLScalerSpec, past: Past) -> str:
     return f"a recommendation that differs by spec.limits.minStep ({spec.limits.min_step}) or more"
 
 
+def _canary(clamp: Mapping[str, Any], spec: RLScalerSpec, past: Past) -> str:
+    return "the end of the roll-out: until spec.canary has succeeded its pool comes on top of the others"
+
+
 def _max_step(clamp: Mapping[str, Any], spec: RLScalerSpec, past: Past) -> str:
     return f"the next decision goes on by as many; spec.limits.maxStep is {spec.limits.max_step}"
 
@@ -122,7 +126,12 @@ def _window_end(held: int, down: bool, window_s: int, past: Past) -> float | Non
     return end if end > past.decided_s else None
 
 
+def _pools(clamp: Mapping[str, Any], spec: RLScalerSpec, past: Past) -> str:
+    return "each pool's own bounds, windows and rate rules (spec.backends, spec.behavior), see the message"
+
+
 _ENDINGS: dict[str, Ending] = {
+    "Pools": _pools,
     "SLOFloor": _slo,
     "OutOfDistribution": _unfamiliar,
     "MissingMetrics": _missing,
@@ -136,4 +145,5 @@ _ENDINGS: dict[str, Ending] = {
     "OutsideChange": _outside,
     "Bounds": _bounds,
     "Budget": _budget,
+    "Canary": _canary,
 }

@@ -178,6 +178,10 @@ def _besides(status: Mapping[str, Any]) -> list[str]:
     if canary:
         words = canary.get("message") or f"{canary.get('decisions', 0)} decisions in shadow"
         found.append(f"canary {canary.get('name')} ({canary.get('phase')}): {words}")
+    rollout = status.get("canary")
+    if rollout:
+        words = f"{rollout.get('phase')}, weight {rollout.get('weight')}"
+        found.append(f"canary in pool {rollout.get('pool')} ({words}): {rollout.get('message')}")
     if outside:
         who = outside.get("by") or "somebody else"
         found.append(

@@ -97,6 +97,8 @@ def _asked_again(
         return None, {}, ""
     if record.policy is None or policy.name != record.policy.name or policy.digest != record.policy.digest:
         return None, {}, "the policy has changed since, so that it cannot be asked again"
+    if record.pools:
+        return None, {}, "a policy that decides for pools is not asked again; status.backends has its pools"
     if not len(record.features):
         return None, _parameters(policy), ""
     if isinstance(policy, ActionPolicy):

@@ -33,15 +33,31 @@ def as_text(found: Part) -> str:
 
 
 def _lines(found: Part) -> Iterator[str]:
-    decision = found["decision"]
-    head = f"{found['namespace']}/{found['name']}"
-    if decision is None:
-        yield f"{head}: nothing has been decided yet"
+    yield headline(found)
+    if found["decision"] is None:
         yield from _troubles(found)
         yield from _missing(found)
         return
-    yield f"{head} ({found['target']}): {_outcome(found, decision)}, {_ago(found)}"
-    for title, lines in (
+    for title, lines in sections(found):
+        yield ""
+        yield title
+        yield from (f"  {line}" for line in lines)
+
+
+def headline(found: Part) -> str:
+    """The explanation in one line."""
+    head, decision = f"{found['namespace']}/{found['name']}", found["decision"]
+    if decision is None:
+        return f"{head}: nothing has been decided yet"
+    return f"{head} ({found['target']}): {_outcome(found, decision)}, {_ago(found)}"
+
+
+def sections(found: Part) -> list[tuple[str, list[str]]]:
+    """The explanation's parts that have something to say: title and lines."""
+    decision = found["decision"]
+    if decision is None:
+        return [("What is not well", list(_troubles(found)))]
+    parts = (
         ("What was seen", _seen(found, decision)),
         ("What the policy asked for", _asked(found, decision)),
         ("What the HPA would have done", _hpa(found, decision)),
@@ -51,12 +67,9 @@ def _lines(found: Part) -> Iterator[str]:
         ("What would change it", iter(f"- {line}" for line in found["wouldChange"])),
         ("What is not well", _not_well(found)),
         ("What is missing here", _missing(found, bare=True)),
-    ):
-        told = list(lines)
-        if told:
-            yield ""
-            yield title
-            yield from (f"  {line}" for line in told)
+    )
+    told = [(title, list(lines)) for title, lines in parts]
+    return [(title, lines) for title, lines in told if lines]
 
 
 def _outcome(found: Part, decision: Part) -> str:

@@ -15,6 +15,7 @@ from controller.policies.errors import (
     ArtifactUnreachable,
 )
 from controller.policies.loader import (
+    ArtifactPolicy,
     artifact_bytes,
     builtin_names,
     load_or_unavailable,
@@ -23,6 +24,7 @@ from controller.policies.loader import (
     policy_from_bytes,
 )
 from controller.policies.onnx_policy import MAX_ARTIFACT_BYTES, OnnxPolicy, limit_memory
+from controller.policies.pools_policy import PoolsPolicy
 
 __all__ = [
     "MAX_ARTIFACT_BYTES",
@@ -34,11 +36,13 @@ __all__ = [
     "ArtifactMetadata",
     "ArtifactNotAllowed",
     "ArtifactNotFound",
+    "ArtifactPolicy",
     "ArtifactSchemaMismatch",
     "ArtifactTooLarge",
     "ArtifactUnreachable",
     "DiskCache",
     "OnnxPolicy",
+    "PoolsPolicy",
     "Rules",
     "artifact_bytes",
     "builtin_names",

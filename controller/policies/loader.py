@@ -14,32 +14,46 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from controller.core.policy import Policy, UnavailablePolicy
+from controller.policies.artifact import PoolsMetadata
 from controller.policies.download import Rules, download
-from controller.policies.errors import ArtifactError, ArtifactInvalid, ArtifactNotFound
+from controller.policies.errors import (
+    ArtifactError,
+    ArtifactInvalid,
+    ArtifactNotFound,
+    ArtifactSchemaMismatch,
+)
 from controller.policies.onnx_policy import (
     MAX_ARTIFACT_BYTES,
     OnnxPolicy,
     check_digest,
     check_size,
+    opened,
     read_artifact,
 )
+from controller.policies.pools_policy import PoolsPolicy
 
 SOURCES = ("builtin", "configMap", "file", "url")
 
-_loaded: WeakValueDictionary[str, OnnxPolicy] = WeakValueDictionary()
+ArtifactPolicy = OnnxPolicy | PoolsPolicy
+"""What an artifact may be: a policy for single services, or one for pools behind a route."""
+
+_loaded: WeakValueDictionary[str, ArtifactPolicy] = WeakValueDictionary()
 _lock = threading.Lock()
 
 
 def load_policy(
     reference: Mapping[str, Any], policy_dir: str | Path | None = None, data: bytes | None = None
 ) -> OnnxPolicy:
-    """The policy of a reference such as {"builtin": "default"}, {"file": "a.onnx", "sha256": ...}.
+    """The policy for services of a reference such as {"builtin": "default"}, {"file": "a.onnx", ...}.
 
     policy_dir: what `file` is relative to and may not leave; None: any path. data: the bytes of a
     `configMap`, which only the caller can read, or of a `url`, which is downloaded here without them.
     Raises ArtifactError.
     """
-    return _shared(artifact_bytes(reference, policy_dir, data), reference.get("sha256"))
+    policy = _shared(artifact_bytes(reference, policy_dir, data), reference.get("sha256"))
+    if not isinstance(policy, OnnxPolicy):
+        raise ArtifactSchemaMismatch(f"{policy.name} is an artifact for pools, not for single services")
+    return policy
 
 
 def artifact_bytes(
@@ -52,13 +66,13 @@ def artifact_bytes(
     return _read(source, reference[source], policy_dir, data)
 
 
-def loaded_policy(sha256: str) -> OnnxPolicy | None:
+def loaded_policy(sha256: str) -> ArtifactPolicy | None:
     """The policy with this digest (hex, prefix optional), if somebody holds it already."""
     with _lock:
         return _loaded.get(f"sha256:{sha256.lower().removeprefix('sha256:')}")
 
 
-def policy_from_bytes(data: bytes, sha256: str | None = None) -> OnnxPolicy:
+def policy_from_bytes(data: bytes, sha256: str | None = None) -> ArtifactPolicy:
     """The policy in these bytes, the same object for equal bytes. Raises ArtifactError."""
     return _shared(data, sha256)
 
@@ -118,11 +132,13 @@ def _path(file: str, policy_dir: str | Path | None) -> Path:
     return path
 
 
-def _shared(data: bytes, sha256: str | None) -> OnnxPolicy:
+def _shared(data: bytes, sha256: str | None) -> ArtifactPolicy:
     check_size(len(data))
     digest = check_digest(data, sha256)
     with _lock:
         policy = _loaded.get(digest)
         if policy is None:
-            policy = _loaded[digest] = OnnxPolicy.from_bytes(data)
+            artifact = opened(data)
+            kind = PoolsPolicy if isinstance(artifact.metadata, PoolsMetadata) else OnnxPolicy
+            policy = _loaded[digest] = kind.checked(artifact)
         return policy

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from controller.server.app import Probe, create_app
+from controller.server.app import create_app
+from controller.server.probe import Probe
 from controller.server.serve import HttpServer
 
 __all__ = ["HttpServer", "Probe", "create_app"]

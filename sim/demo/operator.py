@@ -11,7 +11,7 @@ import aiohttp
 
 from sim.errors import SimulationError
 from sim.twin.processes import Child, free_port
-from sim.twin.twin import Twin
+from sim.twin.twin import TwinFolder
 
 _READY_S = 30.0
 
@@ -19,7 +19,7 @@ _READY_S = 30.0
 class OperatorProcess:
     """`rl-scaler operator` against a twin; `start` again after it ended gives a new process."""
 
-    def __init__(self, twin: Twin, log: Path) -> None:
+    def __init__(self, twin: TwinFolder, log: Path) -> None:
         self.port = free_port()
         command = [
             *(sys.executable, "-m", "controller", "operator"),

@@ -1,23 +1,34 @@
-"""The demo's page: one static file and a stream of snapshots (server-sent events), on loopback."""
+"""A demo's page: one static file and a stream of snapshots (server-sent events), on loopback."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from importlib import resources
+from typing import Protocol
 
 import aiohttp.web
 
-from sim.demo.state import DemoState
+from sim.twin.errors import Json
 
 _HEARTBEAT_S = 5.0
 
 
-class Page:
-    """`async with Page(state, port) as page: page.url`; `publish` after each change."""
+class Shown(Protocol):
+    """A demo's state: its snapshot has `services`, each with `rows` from the `since`-th on."""
 
-    def __init__(self, state: DemoState, port: int = 0) -> None:
-        self._state, self.port = state, port
+    def snapshot(self, since: int = 0) -> Json:
+        """All that the page shows."""
+
+
+class Page:
+    """`async with Page(state, port) as page: page.url`; `publish` after each change.
+
+    file: of the page, beside this one.
+    """
+
+    def __init__(self, state: Shown, port: int = 0, file: str = "page.html") -> None:
+        self._state, self.port, self._file = state, port, file
         self._news = asyncio.Condition()
         self._ended = False
         self._runner: aiohttp.web.AppRunner | None = None
@@ -50,7 +61,7 @@ class Page:
             self._news.notify_all()
 
     async def _index(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
-        text = resources.files("sim.demo").joinpath("page.html").read_text(encoding="utf-8")
+        text = resources.files("sim.demo").joinpath(self._file).read_text(encoding="utf-8")
         shot = json.dumps(self._state.snapshot()).replace("</", "<\\/")
         text = text.replace("/*snapshot*/ null", shot)  # complete from its first paint on
         return aiohttp.web.Response(text=text, content_type="text/html")

@@ -23,6 +23,7 @@ SLO_MS = 250.0
 START_UP_S = 60.0
 SYNC_PERIOD_S = 15
 PEAK_REPLICAS = 40.0
+DURATION_S = 9000.0
 MIN_REPLICAS, MAX_REPLICAS = 2, 100  # the latter at least two and a half times the peak
 WARM_UP_S = 600.0  # replayed before the window and not counted: the operator fills its history
 _GRID_S = 60.0

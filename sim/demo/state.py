@@ -12,6 +12,7 @@ from typing import Any
 
 from sim.demo.objects import HPA, LABELS, RL
 from sim.demo.plan import CAPACITY_RPS, SLO_MS, Plan
+from sim.twin.emulator import TwinCluster
 from sim.twin.errors import Json
 from sim.twin.service import Sample, ServiceFleet
 from sim.twin.twin import Twin
@@ -136,22 +137,28 @@ class DemoState:
         }
 
     def _service(self, index: int, name: str, since: int) -> Json:
-        obj = self.twin.cluster.api.store.get(RLSCALERS, "default", name) or {}
-        status = obj.get("status") or {}
-        decision = status.get("lastDecision") or {}
-        conditions = {c["type"]: c for c in status.get("conditions") or []}
         return {
             "name": name,
             "label": LABELS[name],
-            "policy": (status.get("policy") or {}).get("name", ""),
-            "message": decision.get("message", "no decision yet"),
-            "outcome": decision.get("outcome", ""),
-            "conditions": {k: _condition(conditions[k]) for k in _SHOWN if k in conditions},
+            **shown_status(self.twin.cluster, name),
             "rows": self.rows(index, since),
         }
 
 
-_SHOWN = ("Ready", "MetricsAvailable", "PolicyReady", "Fallback")
+def shown_status(cluster: TwinCluster, name: str) -> Json:
+    """What an RLScaler's status says: policy, message and outcome of the last decision, conditions."""
+    status = (cluster.api.store.get(RLSCALERS, "default", name) or {}).get("status") or {}
+    decision = status.get("lastDecision") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or []}
+    return {
+        "policy": (status.get("policy") or {}).get("name", ""),
+        "message": decision.get("message", "no decision yet"),
+        "outcome": decision.get("outcome", ""),
+        "conditions": {k: _condition(conditions[k]) for k in _SHOWN if k in conditions},
+    }
+
+
+_SHOWN = ("Ready", "MetricsAvailable", "PolicyReady", "RoutesSynced", "Fallback")
 
 
 def _condition(condition: Json) -> Json:

@@ -54,7 +54,7 @@ class TerminalView:
 
 def line(shot: Json) -> str:
     """One line for logs."""
-    parts = [_clock(shot["elapsed_s"])]
+    parts = [clock(shot["elapsed_s"])]
     for service in shot["services"]:
         last = service["rows"][-1] if service["rows"] else None
         if last is None:
@@ -63,10 +63,10 @@ def line(shot: Json) -> str:
         if len(parts) == 1:
             parts.append(f"load {last[1]:.1f} replicas")
         parts.append(
-            f"{service['label']}: {last[2]:.0f} ready of {last[4]:.0f}, p95 {_ms(last[5])}, "
+            f"{service['label']}: {last[2]:.0f} ready of {last[4]:.0f}, p95 {milliseconds(last[5])}, "
             f"late {100 * figures['violation']:.2f} %, {figures['replica_hours']:.1f} replica-h"
         )
-    return " | ".join(parts + _alarms(shot))
+    return " | ".join(parts + alarms(shot))
 
 
 def render(shot: Json, width: int) -> RenderableType:
@@ -77,13 +77,13 @@ def render(shot: Json, width: int) -> RenderableType:
         for service, colour in zip(shot["services"], _COLOURS, strict=True)
     ]
     body: RenderableType = Columns(panels, padding=(0, 0), expand=False) if width >= 74 else Group(*panels)
-    return Group(_header(shot, width), body, _footer(shot))
+    return Group(_header(shot, width), body, footer(shot))
 
 
 def _header(shot: Json, width: int) -> RenderableType:
     grid = Table.grid(padding=(0, 1))
     warming = shot["elapsed_s"] < 0
-    what = "warming up" if warming else f"{_clock(shot['elapsed_s'])} of {_clock(shot['duration_s'])}"
+    what = "warming up" if warming else f"{clock(shot['elapsed_s'])} of {clock(shot['duration_s'])}"
     scale = f"{shot['time_scale']:g}x real time"
     bar = ProgressBar(
         total=shot["duration_s"], completed=max(0.0, shot["elapsed_s"]), width=max(10, width - 64)
@@ -139,7 +139,7 @@ def sparkline(values: Sequence[float | None], top: float) -> str:
 def _latency(rows: Sequence[Sequence[Any]], width: int, slo_ms: float) -> Text:
     values = [row[5] for row in rows[-width:]]
     last = values[-1] if values else None
-    text = Text(f"{_ms(last):>6} ", "bold red" if last is None or last > slo_ms else "bold")
+    text = Text(f"{milliseconds(last):>6} ", "bold red" if last is None or last > slo_ms else "bold")
     for value in values:
         late = value is None or value > slo_ms
         text.append(sparkline([value], 2 * slo_ms) if value is not None else "x", "red" if late else "green")
@@ -156,7 +156,8 @@ def _conditions(service: Json) -> Text:
     return text if text.plain else Text("none yet", "dim")
 
 
-def _footer(shot: Json) -> RenderableType:
+def footer(shot: Json) -> RenderableType:
+    """Addresses, processes and what is going on."""
     facts, grid = shot["facts"], Table.grid(padding=(0, 1))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -165,21 +166,24 @@ def _footer(shot: Json) -> RenderableType:
     pids = facts.get("pids", {})
     shown = "  ".join(f"{name} {pid}" for name, pid in pids.items())
     grid.add_row("processes", Text(f"{shown}   (kill -9 one: it is restarted)" if pids else ""))
-    for note in _alarms(shot):
+    for note in alarms(shot):
         grid.add_row("", Text(note, "bold yellow"))
     return grid
 
 
-def _alarms(shot: Json) -> list[str]:
+def alarms(shot: Json) -> list[str]:
+    """What is going on that is out of the ordinary."""
     return list(shot["facts"].get("notes", []))
 
 
-def _ms(value: float | None) -> str:
+def milliseconds(value: float | None) -> str:
+    """For people."""
     if value is None:
         return "-"
     return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.0f} s"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """h:mm:ss."""
     sign, seconds = ("-" if seconds < 0 else ""), abs(seconds)
     return f"{sign}{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d}:{int(seconds % 60):02d}"

@@ -16,12 +16,14 @@ ENV_ID = "rlscaler/Autoscale-v0"
 POOLS_ENV_ID = "rlscaler/Pools-v0"
 SCHEDULING_ENV_ID = "rlscaler/Scheduling-v0"
 GRID_ENV_ID = "rlscaler/SmartGrid-v0"
+WEB_ENV_ID = "rlscaler/WebBalancing-v0"
 
 for env_id, env in (
     (ENV_ID, "sim.envs.autoscale:Autoscale"),
     (POOLS_ENV_ID, "sim.envs.pools:Pools"),
     (SCHEDULING_ENV_ID, "sim.envs.scheduling:Scheduling"),
     (GRID_ENV_ID, "sim.envs.grid:SmartGrid"),
+    (WEB_ENV_ID, "sim.webbalancing.environment:WebBalancing"),
 ):
     if env_id not in gymnasium.registry:
         gymnasium.register(env_id, entry_point=f"{env}Env", vector_entry_point=f"{env}VectorEnv")
@@ -31,6 +33,7 @@ __all__ = [
     "GRID_ENV_ID",
     "POOLS_ENV_ID",
     "SCHEDULING_ENV_ID",
+    "WEB_ENV_ID",
     "AutoscaleBatch",
     "AutoscaleConfig",
     "AutoscaleEnv",

@@ -19,8 +19,9 @@ from controller.core import OBSERVATION_SCHEMA, ActionPolicy, Samples
 from controller.core.behavior import BehaviorState
 from controller.core.guard import GuardInputs, guard
 from controller.core.hpa import hpa_replicas
+from controller.core.poolfeatures import POOL_SCHEMA, SET_SCHEMA
 from controller.core.pools import guard_weights
-from sim.envs.pool_features import POOL_SCHEMA, SET_SCHEMA, SHOWN, STATIC, joined, pool_rows
+from sim.envs.pool_features import SHOWN, STATIC, joined, pool_rows
 from sim.envs.rewards import CONSTANT_ROWS, TERMS, RewardWeights
 from sim.envs.vector import BatchStep
 from sim.errors import require
@@ -64,8 +65,13 @@ class PoolsConfig:
     """How the reward is made."""
     stagger: bool = False
     """Cut the first episodes at random lengths, so that a batch's resets spread over time."""
+    clones: int = 1
+    """So many neighbouring sets live through the same episodes: same pools, traffic, faults and noise."""
 
     def __post_init__(self) -> None:
+        require(self.clones >= 1, "clones", self.clones, "1 or more")
+        together = self.clones == 1 or not self.stagger
+        require(together, "clones", self.clones, "1 where episodes are cut at random lengths (stagger)")
         least = self.scenario.min_pools
         require(least <= self.pools <= MAX_POOLS, "pools", self.pools, f"in {least} (min_pools)..{MAX_POOLS}")
         require(self.horizon_steps >= 1, "horizon_steps", self.horizon_steps, "1 or more")
@@ -178,7 +184,8 @@ class PoolsView:
 
 
 class PoolsBatch:
-    """N independent sets; every one draws its episodes from its own generator, seeded `seed + index`.
+    """N independent sets; every one draws its episodes from its own generator, seeded `seed + index`, or
+    `seed + index // clones`.
 
     Finished episodes begin anew in the same step, unless `autoreset` is False (one set, reset by hand).
     """
@@ -210,7 +217,8 @@ class PoolsBatch:
 
     def seed(self, seed: int) -> None:
         """New generators; the next `reset` starts all over."""
-        self._rngs = [np.random.default_rng(seed + index) for index in range(self.num_envs)]
+        groups = -(-self.num_envs // self.config.clones)
+        self._rngs = [np.random.default_rng(seed + index) for index in range(groups)]
         self._first = np.ones(self.num_envs, dtype=bool)
         example = draw_pool_scenario(np.random.default_rng(0), self.config.scenario, self.pools, 1)
         self.engine = FusedEngine([example.base.spec] * self.num_envs, ActionPolicy())
@@ -338,7 +346,7 @@ class PoolsBatch:
         return desired.reshape(self.num_envs, self.pools)
 
     def _begin(self, rows: IntArray) -> None:
-        drawn = [self._draw(int(row)) for row in rows]
+        drawn = self._drawn(rows)
         seeds = np.array([scenario.base.noise_seed for scenario in drawn], dtype=np.uint64)
         self.physics.reset(
             rows,
@@ -364,14 +372,22 @@ class PoolsBatch:
         self._now_s[rows] = [scenario.base.start_s for scenario in drawn]
         self._steps[rows], self._direction[rows], self._sums[rows] = 0, 0, 0.0
 
-    def _draw(self, row: int) -> PoolScenario:
-        horizon = self.config.horizon_steps
-        scenario = draw_pool_scenario(self._rngs[row], self.config.scenario, self.pools, horizon)
-        self._left[row] = horizon
-        if self._first[row] and self.config.stagger:
-            self._left[row] = int(self._rngs[row].integers(1, horizon + 1))
-        self._first[row] = False
-        return scenario
+    def _drawn(self, rows: IntArray) -> list[PoolScenario]:
+        """New episodes for these rows; clones begin together, so that one draw serves all of them."""
+        drawn: dict[int, PoolScenario] = {}
+        for row in rows.tolist():
+            group = row // self.config.clones
+            drawn[group] = drawn[group] if group in drawn else self._draw(group)
+            self._left[row] = self.config.horizon_steps
+            if self._first[row] and self.config.stagger:
+                self._left[row] = int(self._rngs[group].integers(1, self.config.horizon_steps + 1))
+            self._first[row] = False
+        return [drawn[row // self.config.clones] for row in rows.tolist()]
+
+    def _draw(self, group: int) -> PoolScenario:
+        return draw_pool_scenario(
+            self._rngs[group], self.config.scenario, self.pools, self.config.horizon_steps
+        )
 
     def _take_on(self, row: int, scenario: PoolScenario) -> None:
         self.scenarios[row] = scenario

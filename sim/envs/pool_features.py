@@ -1,7 +1,7 @@
 """What is observed of several pools behind a route: the features of each pool, and those of the whole set.
 
-`sim.envs.pool_batch` is the caller. The set is seen as one service, through the operator's own observation
-(`controller.core.observation`); its pools add ratios of the same kind, so that all of it is scale-free.
+`sim.envs.pool_batch` is the caller. The schemas, and the formulas as the operator computes them, are in
+`controller.core.poolfeatures`; `pool_rows` is the same compiled (tests/core/test_poolfeatures.py).
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from controller.core import OBSERVATION_SCHEMA, Feature, ObservationSchema
+from controller.core.poolfeatures import MIN_LOAD, POOL_SCHEMA, SET_SCHEMA
 from sim.compiled import counted, inner
 from sim.pools import WEIGHT_TOTAL, PoolsMetrics
 
 FloatArray = npt.NDArray[np.floating]
 
-MIN_LOAD = 0.05
-"""Loads (in replicas) below this count as this, as they do in the Autoscale observation."""
 SHOWN = (
     "request_rate", "latency_ms", "error_ratio", "utilisation", "in_flight", "ready", "current",
     "weights", "weights_asked", "told",
@@ -27,58 +25,6 @@ STATIC = (
     "present", "capacity_rps", "price", "start_up_s", "risk", "min_replicas", "max_replicas",
     "min_weight", "max_weight",
 )  # fmt: skip
-
-
-def _pool_schema() -> ObservationSchema:
-    log, share, ratio = "ln ratio", "share", "ratio"
-    return ObservationSchema(
-        "pools/v1/pool",
-        (
-            Feature("present", 0, 1, "flag", "whether there is such a pool; if not, all its values are 0"),
-            Feature("load_share", 0, 1, share, "requests that it gets, over those of all pools"),
-            Feature("weight_in_force", 0, 1, share, "weight that the route applies now"),
-            Feature("weight_asked", 0, 1, share, "weight that was last asked for"),
-            Feature("weight_room_up", 0, 1, share, "maxWeight above the weight asked for"),
-            Feature("weight_room_down", 0, 1, share, "weight asked for above minWeight"),
-            Feature("ready_over_load", -4, 9, log, "capacity of its ready replicas over its load"),
-            Feature("ready_over_set_load", -4, 9, log, "the same over the load of the whole set"),
-            Feature("provisioned_over_set_load", -4, 9, log, "capacity of all its replicas over that load"),
-            Feature("ready_share", 0, 1, share, "capacity of its ready replicas over that of all pools"),
-            Feature("pending_share", -1, 1, share, "replicas asked for but not ready, over those asked for"),
-            Feature("headroom_to_max", 0, 6, log, "maxReplicas over the replicas asked for"),
-            Feature("headroom_to_min", 0, 6, log, "replicas asked for over minReplicas (at least 1)"),
-            Feature("granularity", 0, 1, ratio, "1 / (1 + replicas asked for)"),
-            Feature("replica_size", -4, 4, log, "capacity of its replica over the plain machine's"),
-            Feature("utilisation", 0, 2, share, "utilisation of the ready replicas"),
-            Feature(
-                "latency_over_slo", -3, 3, log, "latency at the objective's percentile over the objective"
-            ),
-            Feature("latency_known", 0, 1, "flag", "whether there is a latency"),
-            Feature("error_ratio", 0, 1, share, "square root of the error ratio"),
-            Feature("backlog", 0, 4, "ln(1+s)", "requests in flight over what ready replicas serve in 1 s"),
-            Feature(
-                "capacity_check", -2, 2, log, "utilisation x ready over load: above 0 where less is served"
-            ),
-            Feature("price", -3, 3, log, "cost of its capacity over the mean of all pools"),
-            Feature("start_up", -3, 3, log, "start-up time over 60 s"),
-            Feature("reclaim_risk", 0, 1, share, "replicas that its provider says to take in an hour"),
-            Feature("notice_share", 0, 1, share, "ready replicas that were told to go"),
-        ),
-    )
-
-
-POOL_SCHEMA = _pool_schema()
-"""What is observed of each pool, in order."""
-SET_SCHEMA = ObservationSchema(
-    "pools/v1/set",
-    (
-        *OBSERVATION_SCHEMA.features,
-        Feature("pools", 0, 1, "ratio", "1 / number of pools"),
-        Feature("propagation", 0, 7, "ln(1+s)", "usual time until weights are in force"),
-        Feature("max_weight_step", 0, 1, "share", "largest change of a weight in a tick"),
-    ),
-)
-"""What is observed of the whole set: the Autoscale observation of it as one service, and three settings."""
 
 
 def split_observation(observations: FloatArray, pools: int) -> tuple[FloatArray, FloatArray]:

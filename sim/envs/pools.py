@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from controller.core.poolfeatures import POOL_SCHEMA, SET_SCHEMA
 from sim.envs.pool_batch import PoolsBatch, PoolsConfig
-from sim.envs.pool_features import POOL_SCHEMA, SET_SCHEMA, observation_bounds
+from sim.envs.pool_features import observation_bounds
 from sim.envs.render import COLUMNS, charts, spark
 from sim.envs.vector import BatchEnv, BatchVectorEnv, feature_table, filled_in
 

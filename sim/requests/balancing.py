@@ -9,12 +9,13 @@ from __future__ import annotations
 from sim.compiled import inlined, inner
 from sim.noise import uniform
 from sim.requests.draws import STREAM_BALANCER
-from sim.requests.world import LEAST, LEVELS, N_BALANCER, N_PROXIES, N_READY, RANDOM, ROBIN
+from sim.requests.prequal import choose_by_probes
+from sim.requests.world import LEAST, LEVELS, N_BALANCER, N_PROXIES, N_READY, PREQUAL, RANDOM, ROBIN
 
 
 @inlined
-def choose(w, index, proxy):  # type: ignore[no-untyped-def]
-    """Place of the replica for attempt `index`; there must be a ready one."""
+def choose(w, index, proxy, now):  # type: ignore[no-untyped-def]
+    """Place of the replica for attempt `index` at `now`; there must be a ready one."""
     ready, balancer = w.n[N_READY], w.n[N_BALANCER]
     if balancer == ROBIN:
         w.turn[proxy] += 1
@@ -23,6 +24,8 @@ def choose(w, index, proxy):  # type: ignore[no-untyped-def]
     if balancer == LEAST:
         fewest = min(w.in_flight[proxy, w.rank[proxy, 0]], LEVELS - 1)
         return w.rank[proxy, int(drawn * w.low[proxy, fewest + 1])]
+    if balancer == PREQUAL:
+        return choose_by_probes(w, proxy, ready, drawn, now)
     first = int(drawn * ready)
     if balancer == RANDOM or ready == 1:
         return w.order[first]

@@ -16,6 +16,9 @@ from sim.compiled import inlined, inner
 from sim.noise import uniform
 
 STREAM_GAPS, STREAM_SERVICE, STREAM_BALANCER, STREAM_SECOND, STREAM_PROXY, STREAM_RETRY = range(100, 106)
+STREAM_ERROR = 106
+STREAM_PROBE = 1000
+"""And one more for each proxy."""
 
 GAMMA_STEPS_PER_UNIT = 64
 GAMMA_LONGEST = 40.0

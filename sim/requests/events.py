@@ -14,6 +14,7 @@ from sim.compiled import inlined, inner
 from sim.noise import uniform
 from sim.requests.balancing import one_less
 from sim.requests.draws import STREAM_RETRY, bucket
+from sim.requests.prequal import remember_latency
 from sim.requests.world import (
     CALENDAR,
     FEWEST_SLOTS,
@@ -27,6 +28,7 @@ from sim.requests.world import (
     N_IN_FLIGHT,
     N_RETRIED,
     N_SLOTS,
+    PREQUAL,
     Q_RETRY_S,
     Q_RETRY_SHARE,
     Q_SLO_S,
@@ -164,6 +166,9 @@ def _complete_slot(w, slot, now):  # type: ignore[no-untyped-def]
 @inlined
 def _complete(w, event):  # type: ignore[no-untyped-def]
     leave(w, event)
+    if w.n[N_BALANCER] == PREQUAL and w.number[w.e_slot[event]] == w.e_number[event]:
+        end = w.e_time[event]
+        remember_latency(w, w.e_slot[event], w.e_rif[event], end - w.e_begin[event], end)
     if w.e_kind[event] == SERVED:
         book_served(w, w.e_begin[event], w.e_time[event])
     else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from sim.compiled import counted, inlined, inner
 from sim.noise import uniform
 from sim.requests.balancing import choose, one_more
-from sim.requests.draws import BINS, STREAM_PROXY, moments_in_second, service_share
+from sim.requests.draws import BINS, STREAM_ERROR, STREAM_PROXY, moments_in_second, service_share
 from sim.requests.events import (
     book_dropped,
     book_served,
@@ -25,6 +25,7 @@ from sim.requests.events import (
     schedule,
     take_event,
 )
+from sim.requests.prequal import in_flight_at
 from sim.requests.replicas import begin_second, speed
 from sim.requests.world import (
     ANSWERED_ERROR,
@@ -48,6 +49,7 @@ from sim.requests.world import (
     N_STARTING,
     N_TRACKED,
     N_WAITING,
+    PREQUAL,
     Q_IDLE,
     Q_REST_S,
     Q_TIMEOUT_S,
@@ -60,6 +62,8 @@ from sim.requests.world import (
     X_USED_S,
 )
 
+AT_ONCE_S = 1e-3
+"""What an error takes that a replica answers without any work."""
 LITTLE_S = 1e-9
 """What falls this short before a second's end is booked into the next one."""
 
@@ -136,7 +140,7 @@ def _dispatch(w, begin, now, index, end):  # type: ignore[no-untyped-def]
     proxy = 0
     if w.n[N_PROXIES] > 1:
         proxy = int(uniform(w.seed[0], index, STREAM_PROXY) * w.n[N_PROXIES])
-    slot = choose(w, index, proxy)
+    slot = choose(w, index, proxy, now)
     free = w.free[slot]
     start = max(now, free[0])
     if start - begin > w.q[Q_TIMEOUT_S]:
@@ -148,6 +152,9 @@ def _dispatch(w, begin, now, index, end):  # type: ignore[no-untyped-def]
 
 @inlined
 def _serve(w, begin, start, slot, proxy, index, free):  # type: ignore[no-untyped-def]
+    if _is_error(w, slot, index) and w.fast[slot]:
+        _end(w, begin, begin + AT_ONCE_S, slot, proxy, ANSWERED_ERROR)
+        return
     service = _service_s(w, slot, start, index)
     if len(free) == 1:
         free[0] = start + service
@@ -155,9 +162,14 @@ def _serve(w, begin, start, slot, proxy, index, free):  # type: ignore[no-untype
         replace_first(free, len(free), start + service)
     _busy(w, start, service)
     kind = SERVED
-    if w.failing[slot]:
+    if w.failing[slot] or _is_error(w, slot, index):
         kind = ANSWERED_ERROR
     _end(w, begin, start + service + w.q[Q_REST_S], slot, proxy, kind)
+
+
+@inlined
+def _is_error(w, slot, index):  # type: ignore[no-untyped-def]
+    return w.errors[slot] > 0.0 and uniform(w.seed[0], index, STREAM_ERROR) < w.errors[slot]
 
 
 @inlined
@@ -181,7 +193,7 @@ def _dispatch_central(w, begin, index, end):  # type: ignore[no-untyped-def]
     _replace_worker(w, start + service)
     _busy(w, start, service)
     kind = SERVED
-    if w.failing[slot]:
+    if w.failing[slot] or _is_error(w, slot, index):
         kind = ANSWERED_ERROR
     _end(w, begin, start + service + w.q[Q_REST_S], slot, 0, kind)
     return True
@@ -218,6 +230,8 @@ def _end(w, begin, end, slot, proxy, kind):  # type: ignore[no-untyped-def]
     w.e_begin[event], w.e_time[event] = begin, end
     w.e_slot[event], w.e_number[event], w.e_proxy[event] = slot, w.number[slot], proxy
     w.e_kind[event] = kind
+    if w.n[N_BALANCER] == PREQUAL:
+        w.e_rif[event] = in_flight_at(w, slot)
     schedule(w, event)
     w.n[N_IN_FLIGHT] += 1
     if w.n[N_BALANCER] == LEAST:

@@ -106,7 +106,9 @@ def _occupy(w, slot, at_once):  # type: ignore[no-untyped-def]
     share = 1.0 + w.q[Q_CAPACITY_SPREAD] * normal(uniform(seed, number, STREAM_CAPACITY))
     w.number[slot] = number
     w.rps[slot] = w.q[Q_CAPACITY] * max(MIN_CAPACITY_SHARE, share)
-    w.slow[slot] = w.failing[slot] = False
+    w.slow[slot] = w.failing[slot] = w.fast[slot] = False
+    w.pace[slot], w.errors[slot] = 1.0, 0.0
+    w.told_count[slot] = 0
     w.goes_at[slot] = 0
     delay = 0
     if not at_once:
@@ -381,6 +383,7 @@ def speed(w, slot, now):  # type: ignore[no-untyped-def]
     share = 1.0
     if w.q[Q_COLD] < 1.0 and w.ready_at[slot] > 0:
         share -= (1.0 - w.q[Q_COLD]) * math.exp(-max(now - w.ready_at[slot], 0.0) / w.q[Q_WARMING_S])
+    share *= w.pace[slot]
     if w.slow[slot]:
         share *= w.q[Q_SLOW_SHARE]
     if w.x[X_NEIGHBOUR] > 0.0:

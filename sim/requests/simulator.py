@@ -55,9 +55,9 @@ PERCENTILES = (50.0, 95.0, 99.0)
 class RequestSimulator:
     """P services (or pools of one route), request by request.
 
-    params: numbers, or arrays `[P]`, as for ServicePhysics. balancer: one of BALANCERS, default: that of the
-    parameters (central where they name none). proxies: how many balancers there are, each of which sees only
-    its own requests (nothing changes for central and random), default: that of the parameters.
+    params: numbers, or arrays `[P]`, as for ServicePhysics. balancer: one of ALL_BALANCERS, default: that of
+    the parameters (central where they name none). proxies: how many balancers there are, each of which sees
+    only its own requests (nothing changes for central and random), default: that of the parameters.
     The same seed has the same arrivals in each second, start-up times and capacities as a ServicePhysics.
 
     pools: what the services have as pools of one route: reclaims, sweeps and notices of `sim.pools`. A pool
@@ -144,6 +144,28 @@ class RequestSimulator:
             world = self._worlds[row] = wd.with_replicas(world, places)
             change_replicas(world, change, False)
 
+    def disturb(
+        self,
+        row: int,
+        replicas: slice | None = None,
+        *,
+        slower: float = 1.0,
+        errors: float = 0.0,
+        errors_at_once: bool = False,
+    ) -> None:
+        """A grey failure of ready replicas of one row, from now on (the default: they are well again).
+
+        replicas: which of them, oldest first; None: all. slower: times the work of requests that begin from
+        now on takes, 1..100. errors: share of the requests that is answered with an error, after its work or,
+        with `errors_at_once`, in a millisecond and without a worker (not for central). New replicas are well.
+        """
+        require(1.0 <= slower <= 100.0, "slower", slower, "in 1..100")
+        require(0.0 <= errors <= 1.0, "errors", errors, "in 0..1")
+        world = self._worlds[row]
+        picked = world.order[: int(world.n[wd.N_READY])][replicas or slice(None)]
+        world.pace[picked], world.errors[picked], world.fast[picked] = 1.0 / slower, errors, errors_at_once
+        world.n[wd.N_VARIED] |= slower > 1.0
+
     def advance(self, *, seconds: int = 1, rate_rps: ArrayLike | None = None) -> Interval:
         """Let whole seconds pass; `rate_rps` overrides the rates set before.
 
@@ -196,6 +218,19 @@ class RequestSimulator:
     def queued(self) -> FloatArray:
         """Attempts that have come and are neither answered nor given up, counted one by one, `[P]`."""
         return np.array([_queued(world) for world in self._worlds])
+
+    def in_flight(self) -> IntArray:
+        """Requests at each ready replica, oldest replica first, `[P, R]`, 0 where a row has fewer.
+
+        Not counted by `central`, `round-robin` and `random`, which do not look.
+        """
+        rows = [
+            world.in_flight.sum(axis=0)[world.order[: int(world.n[wd.N_READY])]] for world in self._worlds
+        ]
+        found = np.zeros((self.services, max(map(len, rows))), dtype=np.int64)
+        for row, counts in enumerate(rows):
+            found[row, : len(counts)] = counts
+        return found
 
     @property
     def coming_again(self) -> FloatArray:

@@ -16,12 +16,15 @@ from sim import latency
 from sim.errors import require
 from sim.physics.replicas import MIN_CAPACITY_SHARE
 from sim.requests.draws import BINS, service_quantiles
+from sim.requests.prequal import LASTS, RIFS, Probes, make_probes
 
 BALANCERS = latency.BALANCERS[1:]
+PREQUAL_LIKE = "prequal-like"
+ALL_BALANCERS = (*BALANCERS, PREQUAL_LIKE)
 """central: one queue before all workers. The others send each request to a replica's own queue at once:
 the replica with the fewest requests (least-request), the better of two drawn ones (power-of-two), the next
-(round-robin), any (random)."""
-CENTRAL, LEAST, TWO, ROBIN, RANDOM = range(len(BALANCERS))
+(round-robin), any (random); or by probes (prequal-like), for which the fluid has no formula."""
+CENTRAL, LEAST, TWO, ROBIN, RANDOM, PREQUAL = range(len(ALL_BALANCERS))
 
 # columns of World.q: constants, floats
 (Q_CAPACITY, Q_BASE_S, Q_SERVICE_S, Q_REST_S, Q_SLO_S, Q_TIMEOUT_S, Q_DRAIN_S, Q_IDLE, Q_START_UP,
@@ -76,6 +79,20 @@ class World(NamedTuple):
     """`[M]`."""
     failing: npt.NDArray[np.bool_]
     """`[M]`."""
+    pace: npt.NDArray[np.float64]
+    """`[M]`: share of its capacity that it was left by `disturb`."""
+    errors: npt.NDArray[np.float64]
+    """`[M]`: share of its requests that it answers with an error."""
+    fast: npt.NDArray[np.bool_]
+    """`[M]`: it answers errors at once, without their work."""
+    told: npt.NDArray[np.float64]
+    """`[M, RIFS, LASTS]`: latencies (s) of its last requests by the requests in flight when they came."""
+    told_at: npt.NDArray[np.float64]
+    """`[M, RIFS, LASTS]`: when they were answered."""
+    told_count: npt.NDArray[np.int64]
+    """`[M, RIFS]`: how many there were."""
+    probes: Probes
+    """What prequal-like proxies know."""
     free: npt.NDArray[np.float64]
     """`[M, K]`: when each worker is free, a heap for each replica (not for central)."""
     order: npt.NDArray[np.int32]
@@ -108,6 +125,8 @@ class World(NamedTuple):
     """`[E]`: its replica's number."""
     e_index: npt.NDArray[np.int64]
     """`[E]`: which attempt in the service's life."""
+    e_rif: npt.NDArray[np.int32]
+    """`[E]`: requests in flight at its replica when it came."""
     e_proxy: npt.NDArray[np.int16]
     """`[E]`: through which proxy."""
     e_kind: npt.NDArray[np.int8]
@@ -137,16 +156,16 @@ def make_world(
     q: npt.NDArray[np.float64], cv2: float, balancer: str, proxies: int, seed: int, replicas: int, even: bool
 ) -> World:
     """A service with room for `replicas`, none made yet, at clock 0."""
-    require(balancer in BALANCERS, "balancer", balancer, f"one of {', '.join(BALANCERS)}")
+    require(balancer in ALL_BALANCERS, "balancer", balancer, f"one of {', '.join(ALL_BALANCERS)}")
     require(1 <= proxies <= 1000, "proxies", proxies, "in 1..1000")
-    code = BALANCERS.index(balancer)
+    code = ALL_BALANCERS.index(balancer)
     workers = int(latency.workers_of(q[Q_CAPACITY], q[Q_BASE_S]))
     ahead = 1 << math.ceil(math.log2(_longest_s(q, cv2) + 4))
     crashing = q[Q_CRASHES] > 0 or q[Q_NODE_LOSSES] > 0
     n = np.zeros(NUMBERS, dtype=np.int64)
     n[N_FREE], n[N_FIRST], n[N_LAST] = -1, -1, -1
     n[N_BALANCER], n[N_PROXIES] = code, 1 if code == CENTRAL else proxies
-    n[N_TRACKED] = code in (LEAST, TWO) or crashing
+    n[N_TRACKED] = code in (LEAST, TWO, PREQUAL) or crashing
     n[N_VARIED] = q[Q_COLD] < 1 or q[Q_SLOW] > 0 or q[Q_NEIGHBOUR] > 0
     n[N_FAULTY] = crashing or q[Q_SLOW] > 0 or q[Q_FAILING] > 0 or q[Q_NEIGHBOUR] > 0
     n[N_RECLAIMABLE] = q[Q_RECLAIMS] > 0 or q[Q_SWEEPS] > 0
@@ -159,6 +178,7 @@ def make_world(
         n=n,
         turn=np.zeros(int(n[N_PROXIES]), dtype=np.int64),
         low=np.zeros((int(n[N_PROXIES]), LEVELS + 1), dtype=np.int32),
+        probes=make_probes(int(n[N_PROXIES])),
         heads=np.full(CALENDAR, -1, dtype=np.int32),
         ahead=np.zeros((ahead, BINS), dtype=np.int32),
         ahead_dropped=np.zeros(ahead, dtype=np.int64),
@@ -182,7 +202,7 @@ def _longest_s(q: npt.NDArray[np.float64], cv2: float) -> float:
     return float(q[Q_TIMEOUT_S] + q[Q_BASE_S] + min(service_s, LONGEST_SERVICE_S))
 
 
-def _replica_arrays(places: int, workers: int, proxies: int) -> dict[str, npt.NDArray[Any]]:
+def _replica_arrays(places: int, workers: int, proxies: int) -> dict[str, Any]:
     return {
         "state": np.zeros(places, dtype=np.int8),
         "number": np.full(places, -1, dtype=np.int64),
@@ -191,6 +211,12 @@ def _replica_arrays(places: int, workers: int, proxies: int) -> dict[str, npt.ND
         "goes_at": np.zeros(places, dtype=np.int64),
         "slow": np.zeros(places, dtype=np.bool_),
         "failing": np.zeros(places, dtype=np.bool_),
+        "pace": np.ones(places),
+        "errors": np.zeros(places),
+        "fast": np.zeros(places, dtype=np.bool_),
+        "told": np.zeros((places, RIFS, LASTS)),
+        "told_at": np.zeros((places, RIFS, LASTS)),
+        "told_count": np.zeros((places, RIFS), dtype=np.int64),
         "free": np.zeros((places, workers)),
         "order": np.zeros(places, dtype=np.int32),
         "in_flight": np.zeros((proxies, places), dtype=np.int32),
@@ -203,13 +229,14 @@ def _replica_arrays(places: int, workers: int, proxies: int) -> dict[str, npt.ND
     }
 
 
-def _event_arrays(events: int) -> dict[str, npt.NDArray[Any]]:
+def _event_arrays(events: int) -> dict[str, Any]:
     return {
         "e_time": np.zeros(events),
         "e_begin": np.zeros(events),
         "e_slot": np.zeros(events, dtype=np.int32),
         "e_number": np.zeros(events, dtype=np.int64),
         "e_index": np.zeros(events, dtype=np.int64),
+        "e_rif": np.zeros(events, dtype=np.int32),
         "e_proxy": np.zeros(events, dtype=np.int16),
         "e_kind": np.zeros(events, dtype=np.int8),
         "e_next": np.full(events, -1, dtype=np.int32),

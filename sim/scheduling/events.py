@@ -296,7 +296,7 @@ def _next_event(i, a):  # type: ignore[no-untyped-def]
     if arrives == np.inf:
         return False
     _pass_time(i, arrives, a)
-    _arrive(i, a)
+    _arrive(i, counts[C_NEXT], a)
     return True
 
 
@@ -349,10 +349,9 @@ def _finish(i, s, a):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _arrive(i, a):  # type: ignore[no-untyped-def]
-    """Put the next job into the queue at its place, and look at it alone."""
+def _arrive(i, job, a):  # type: ignore[no-untyped-def]
+    """Put a job that comes into the queue at its place, and look at it alone."""
     counts, queue = a.counts[i], a.queue[i]
-    job = counts[C_NEXT]
     counts[C_NEXT] += 1
     at = counts[C_QUEUED]
     if a.settings[i, P_BY_SIZE] > 0.0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
@@ -23,12 +24,22 @@ class PrometheusError(SimulationError):
 class Prometheus:
     """`async with Prometheus(directory, exporter_port, time_scale) as prometheus: prometheus.url`.
 
+    scrape_s: control seconds between scrapes. more_jobs: entries of scrape_configs beside the twin's own.
+
     Raises:
         PrometheusError: with what to install, or with the end of its log.
     """
 
-    def __init__(self, directory: Path, exporter_port: int, time_scale: float) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        exporter_port: int,
+        time_scale: float,
+        scrape_s: float = SCRAPE_INTERVAL_S,
+        more_jobs: Sequence[dict[str, object]] = (),
+    ) -> None:
         self._directory, self._exporter_port, self._time_scale = directory, exporter_port, time_scale
+        self._scrape_s, self._more_jobs = scrape_s, more_jobs
         self.port = 0
         self.child: Child | None = None
 
@@ -65,7 +76,7 @@ class Prometheus:
 
     def config(self) -> dict[str, object]:
         """What goes into prometheus.yml."""
-        interval = f"{max(1, round(1000 * SCRAPE_INTERVAL_S / self._time_scale))}ms"
+        interval = f"{max(1, round(1000 * self._scrape_s / self._time_scale))}ms"
         job = {
             "job_name": "twin",
             "honor_labels": True,
@@ -73,7 +84,7 @@ class Prometheus:
             "static_configs": [{"targets": [f"127.0.0.1:{self._exporter_port}"]}],
         }
         times = {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": "1h"}
-        return {"global": times, "scrape_configs": [job]}
+        return {"global": times, "scrape_configs": [job, *self._more_jobs]}
 
     def _command(self, binary: str, config: Path) -> list[str]:
         lookback_ms = max(1000, round(300_000 / self._time_scale))

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp.web
 import numpy as np
@@ -95,7 +95,7 @@ class ServiceFleet:
         )
         self._physics.place(None, [max(0, self.replicas(i)[0]) for i in range(len(services))])
         self._shown = np.isin(bounds, ENVOY_LE_MS)
-        self._cpu = [_CpuMeters() for _ in services]
+        self._cpu = [CpuMeters() for _ in services]
         self._used: FloatArray = np.zeros(len(services))
         self._period = [_Period() for _ in services]
         self.samples: list[list[Sample]] = [[] for _ in services]
@@ -204,13 +204,14 @@ class ServiceFleet:
 
     def exposition(self) -> str:
         """The Prometheus text format of all services."""
-        lines = _Lines()
+        lines = Lines()
         for index, service in enumerate(self.services):
             self._envoy(lines, index, service)
-            self._pods(lines, index, service)
+            pods = pods_of(self.cluster.api, service.namespace, service.workload)
+            add_pods(lines, service.namespace, pods, service.cpu_request, self._cpu[index])
         return lines.text()
 
-    def _envoy(self, lines: _Lines, index: int, service: SimulatedService) -> None:
+    def _envoy(self, lines: Lines, index: int, service: SimulatedService) -> None:
         labels = {"namespace": service.namespace, "envoy_cluster_name": service.envoy_cluster}
         read = self._physics.read
         served, dropped = read("served")[index], read("dropped")[index]
@@ -232,20 +233,8 @@ class ServiceFleet:
         counts = np.diff(self._physics.histogram[index], prepend=0.0)
         return float(np.sum(counts * (bounds[:-1] + bounds[1:]) / 2))
 
-    def _pods(self, lines: _Lines, index: int, service: SimulatedService) -> None:
-        for pod in pods_of(self.cluster.api, service.namespace, service.workload):
-            name = pod["metadata"]["name"]
-            labels = {"namespace": service.namespace, "pod": name, "container": "main"}
-            asked = labels | {"resource": "cpu", "unit": "core"}
-            lines.add("kube_pod_container_resource_requests", "gauge", asked, service.cpu_request)
-            ready = {"namespace": service.namespace, "pod": name, "condition": "true"}
-            lines.add("kube_pod_status_ready", "gauge", ready, float(is_ready(pod)))
-        for name, used in self._cpu[index].used_s.items():
-            labels = {"namespace": service.namespace, "pod": name, "container": "main"}
-            lines.add("container_cpu_usage_seconds_total", "counter", labels, used)
 
-
-class _CpuMeters:
+class CpuMeters:
     """CPU seconds by ready pod: load is spread evenly; a pod that is gone takes its meter along."""
 
     def __init__(self) -> None:
@@ -285,7 +274,20 @@ class _Period:
         )
 
 
-class _Lines:
+def add_pods(lines: Lines, namespace: str, pods: list[Json], cpu_request: float, meters: CpuMeters) -> None:
+    """What kube-state-metrics and the kubelet tell of pods: cores asked for and used, readiness."""
+    for pod in pods:
+        labels = {"namespace": namespace, "pod": pod["metadata"]["name"], "container": "main"}
+        asked = labels | {"resource": "cpu", "unit": "core"}
+        lines.add("kube_pod_container_resource_requests", "gauge", asked, cpu_request)
+        ready = {"namespace": namespace, "pod": pod["metadata"]["name"], "condition": "true"}
+        lines.add("kube_pod_status_ready", "gauge", ready, float(is_ready(pod)))
+    for name, used in meters.used_s.items():
+        labels = {"namespace": namespace, "pod": name, "container": "main"}
+        lines.add("container_cpu_usage_seconds_total", "counter", labels, used)
+
+
+class Lines:
     """Metric families in the text format, each with its TYPE line once and its samples together."""
 
     def __init__(self) -> None:
@@ -307,10 +309,20 @@ def _stacked(services: list[SimulatedService]) -> ServiceParams:
     return ServiceParams(**columns)
 
 
-class Exporter:
-    """Serves the fleet's `/metrics` on loopback: `async with Exporter(fleet) as exporter: exporter.port`."""
+class Exposing(Protocol):
+    """Who has metrics to show."""
 
-    def __init__(self, fleet: ServiceFleet) -> None:
+    def catch_up(self) -> None:
+        """Bring them up to date."""
+
+    def exposition(self) -> str:
+        """The Prometheus text format."""
+
+
+class Exporter:
+    """Serves a fleet's `/metrics` on loopback: `async with Exporter(fleet) as exporter: exporter.port`."""
+
+    def __init__(self, fleet: Exposing) -> None:
         self._fleet = fleet
         self._runner: aiohttp.web.AppRunner | None = None
         self.port = 0

@@ -439,10 +439,45 @@ REFUSED: dict[str, tuple[Json, str]] = {
         "spec.routes needs spec.backends",
     ),
     "an unknown kind of route": (changed(POOLS, "routes.0.kind", "Route"), "kind"),
+    "a canary that is no pool": (
+        {**POOLS, "canary": {"pool": "web"}},
+        "spec.canary.pool must be the name of one of at least two spec.backends",
+    ),
+    "a canary without pools": (
+        {**SMALLEST, "canary": {"pool": "spot"}},
+        "spec.canary.pool must be the name of one of at least two spec.backends",
+    ),
+    "a canary without routes": (
+        {**changed(POOLS, "routes", None), "canary": {"pool": "spot"}},
+        "spec.canary needs spec.routes, whose weights it steps",
+    ),
+    "a canary that may not go back": (
+        {**POOLS, "canary": {"pool": "on-demand"}},
+        "the pool of spec.canary must have minWeight 0, and at least its maxWeight as maxWeight",
+    ),
+    "a canary above its pool": (
+        {**POOLS, "canary": {"pool": "spot", "maxWeight": 81}},
+        "the pool of spec.canary must have minWeight 0, and at least its maxWeight as maxWeight",
+    ),
+    "a canary that leaves too little": (
+        {**changed(POOLS, "backends.0.minWeight", 30), "canary": {"pool": "spot", "maxWeight": 80}},
+        "spec.canary.maxWeight and the sum of spec.backends[*].minWeight must be at most 100",
+    ),
+    "a canary without steps": (
+        {**POOLS, "canary": {"pool": "spot", "stepWeight": 0}},
+        "canary.stepWeight",
+    ),
     "routing without routes": (
         {**changed(POOLS, "routes", None), "routing": {}},
         "spec.routing needs spec.routes, whose weights it decides",
     ),
+    "weights by an artifact that a formula has not": (
+        {**POOLS, "policy": {"type": "HPA"}, "routing": {"policy": "Policy"}},
+        "spec.routing.policy Policy needs spec.policy.type RL, with an artifact for pools",
+    ),
+    "an unknown way to weigh": (changed(POOLS, "routing", {"policy": "Random"}), "routing.policy"),
+    "a reclaim rate below 0": (changed(POOLS, "backends.0.reclaimsPerHour", "-1"), "reclaimsPerHour"),
+    "a pool's start-up time below 0": (changed(POOLS, "backends.0.startUpSeconds", -1), "startUpSeconds"),
     "no pools": ({"backends": []}, "backends"),
     "pool min over max": (
         changed(POOLS, "backends.0.minReplicas", 41),
@@ -574,6 +609,10 @@ SPEC = st.fixed_dictionaries(
         "scaleTargetRef": st.just(WEB),
         "backends": st.lists(BACKEND, max_size=3),
         "routes": st.lists(st.just({"kind": "HTTPRoute", "name": "web"}), max_size=1),
+        "canary": st.fixed_dictionaries(
+            {"pool": st.sampled_from(["a", "b", "c"])},
+            optional={"maxWeight": st.integers(0, 101), "stepWeight": st.integers(0, 101)},
+        ),
         "minReplicas": REPLICAS,
         "maxReplicas": REPLICAS,
         "objective": st.fixed_dictionaries(

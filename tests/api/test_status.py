@@ -56,6 +56,7 @@ def full_status() -> dict[str, Any]:
         outside=Hold(10, NOW_S + 300, "kubectl", 3),
         start_up_seconds=42,
         budget=Share("shop", 12, "12 of 40 are left"),
+        rollout={"pool": "spot", "phase": "Progressing", "weight": 20, "message": "weight 10 -> 20"},
     )
     return build(facts, {}, NOW_S)
 
@@ -102,6 +103,7 @@ def test_conditions_have_the_types_of_the_design() -> None:
         "MetricsAvailable",
         "PolicyReady",
         "RoutesSynced",
+        "CanarySucceeded",
         "Fallback",
         "Paused",
     }

@@ -118,6 +118,8 @@ def test_the_copied_files_build_a_wheel_with_the_operator_and_its_policy(tmp_pat
     assert packages == {"controller"}
     assert "controller/__main__.py" in names
     assert any(fnmatch(name, "controller/policies/builtin/*.onnx") for name in names)
+    pages = {path.name for path in (ROOT / "controller" / "server" / "static").iterdir()}
+    assert pages == {Path(name).name for name in names if fnmatch(name, "controller/server/static/*")}
 
 
 def test_the_training_image_has_the_train_extra_and_tunes() -> None:

@@ -27,7 +27,8 @@ from controller.core import (
 from controller.core.decision import Decision
 from controller.policies import OnnxPolicy
 from controller.policies.artifact import ObservationRange
-from controller.policies.loader import load_policy
+from controller.policies.loader import artifact_bytes, load_policy
+from controller.policies.onnx_policy import opened
 
 STEP_S, START_S = 15.0, 2 * 86400.0
 UP, DOWN, PERIOD_S = 5, 3, 60
@@ -106,10 +107,9 @@ def policy() -> OnnxPolicy:
     low, high = everything.min(axis=0), everything.max(axis=0)
     clock = [OBSERVATION_SCHEMA.names.index(name) for name in ("day_sin", "day_cos")]
     low[clock], high[clock] = -1.0, 1.0
+    session = opened(artifact_bytes({"builtin": "default"})).session
     known = ObservationRange(low=tuple(low.tolist()), high=tuple(high.tolist()))
-    return OnnxPolicy(
-        loaded._session, loaded.metadata.model_copy(update={"observation_range": known}), loaded.digest
-    )
+    return OnnxPolicy(session, loaded.metadata.model_copy(update={"observation_range": known}), loaded.digest)
 
 
 def fresh() -> Engine:

@@ -211,3 +211,34 @@ def test_sets_are_apart_and_may_be_forgotten() -> None:
     assert found.tolist() == [[0.05, 1.0, 1.0], [1.0, 1.0, 1.0]]
     ejector.reset(np.array([0]))
     assert (ejector.factors == 1.0).all()
+
+
+def test_a_pool_that_hangs_is_out_after_two_looks_at_its_requests_under_way() -> None:
+    """A histogram knows only requests that were answered: it goes on showing what was before."""
+    ejector = Ejector(1, 3)
+    hangs = readings(ready=[4.0] * 3, request_rate=[10.0] * 3, in_flight=[150.0, 1.0, 1.0], load_rps=30)
+    first = ejector.update(np.array([15.0]), np.array([15.0]), hangs, SLO_MS)
+    assert first.tolist() == [[1.0, 1.0, 1.0]]
+    second = ejector.update(np.array([30.0]), np.array([15.0]), hangs, SLO_MS)
+    assert second.tolist() == [[0.05, 1.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pytest.param({"in_flight": [8.0, 1.0, 1.0]}, id="few, as chance has it"),
+        pytest.param({"in_flight": [150.0, 140.0, 160.0]}, id="all alike"),
+        pytest.param({"in_flight": [150.0, 1.0, 1.0], "utilisation": [0.95, 0.4, 0.4]}, id="a queue"),
+        pytest.param({"in_flight": [np.nan] * 3}, id="unknown"),
+        pytest.param(
+            {"in_flight": [30.0, 1.0, 1.0], "request_rate": [0.5, 10.0, 10.0], "weights": [80, 10, 10]},
+            id="its weight has just risen, the rate over the window has not yet",
+        ),
+    ],
+)
+def test_requests_under_way_alone_do_not_make_a_pool_sick(columns: dict[str, Any]) -> None:
+    ejector = Ejector(1, 3)
+    found = {"ready": [4.0] * 3, "request_rate": [10.0] * 3, "load_rps": 150} | columns
+    for turn in range(1, 5):
+        factors = ejector.update(np.array([15.0 * turn]), np.array([15.0]), readings(**found), SLO_MS)
+        assert factors.tolist() == [[1.0, 1.0, 1.0]]

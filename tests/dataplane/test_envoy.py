@@ -8,23 +8,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.dataplane.world import Gateway, World, describe, world
+from tests.dataplane.world import World, describe, settle, world
 from tests.integration.harness import Cluster, Namespace, OperatorProcess, eventually
 from tests.metrics.servers import job, prometheus
 from tests.real_parts import real_part
 
 GATEWAY = "/apis/gateway.networking.k8s.io/v1"
-SYNC_S = 2
-FAST_S, SLOW_S = 0.04, 0.20
+SYNC_S, WINDOW_S = 2, 10
+FAST_S, SLOW_S, HANGS_S = 0.03, 0.15, 60.0
 RATE_RPS = 60.0
 OBJECTIVE_MS = 120
 CAPACITY_RPS = "20"
+SLOTS = 16
 POOLS = {"web-od": 6, "web-spot": 2}
+AS_IT_SHOULD_BE = {"web-od": 75, "web-spot": 25}
+ENOUGH = 100 * (2 / 5) / (6 + 2 / 5) + 0.2 * (25 - 100 * (2 / 5) / (6 + 2 / 5))
+"""What a pool of a fifth of the speed deserves, and a fifth of what it has above that."""
 
 
 @dataclass
@@ -32,11 +35,30 @@ class Running:
     """Everything that runs."""
 
     world: World
-    gateway: Gateway
+    operator: OperatorProcess
     namespace: Namespace
 
     def weights(self) -> dict[str, int]:
         return read_weights(self.namespace)
+
+    def turns(self) -> int:
+        """Decisions that the operator has made: the time by which it is judged here."""
+        return len(self.operator.decisions(self.namespace.name, "web"))
+
+    def well(self) -> None:
+        """Everybody fast, the weights those of ready pools, and a window without anything else."""
+        self.world.clients.rate_rps = RATE_RPS
+        for server in self.world.servers.values():
+            server.service_s = FAST_S
+        eventually(lambda: self.weights() == AS_IT_SHOULD_BE, timeout_s=180)
+        time.sleep(WINDOW_S + SYNC_S)
+
+    def turns_until_it_loses(self, service_s: float) -> int:
+        """Make the spot pool take so long, and count turns until it has lost at least what it should."""
+        before = self.turns()
+        self.world.servers["web-spot"].service_s = service_s
+        eventually(lambda: self.weights()["web-spot"] <= ENOUGH, timeout_s=90)
+        return self.turns() - before
 
 
 def read_weights(ns: Namespace) -> dict[str, int]:
@@ -54,15 +76,15 @@ def running(
     if not cluster.serves("gateway.networking.k8s.io/v1"):
         pytest.skip("the cluster has no Gateway API")
     make_objects(ns)
-    with world(folder, dict.fromkeys(POOLS, FAST_S)) as made:
-        jobs = [job("envoy", made.admin, "/stats/prometheus", namespace=ns.name)]
-        with prometheus(folder, jobs, "500ms") as address, Gateway(made, lambda: read_weights(ns)) as gateway:
-            made.rate_rps = RATE_RPS
+    with world(folder, dict.fromkeys(POOLS, FAST_S), SLOTS, lambda: read_weights(ns)) as made:
+        jobs = [job("envoy", made.envoy.admin, "/stats/prometheus", namespace=ns.name)]
+        with prometheus(folder, jobs, "500ms") as address:
+            made.clients.rate_rps = RATE_RPS
             operator = OperatorProcess(
                 cluster.kubeconfig, ns.name, address, folder / "operator.log", RLSCALER_TIME_SCALE="1"
             ).start()
             make_rlscaler(ns)
-            yield Running(made, gateway, ns)
+            yield Running(made, operator, ns)
             operator.stop()
             assert operator.errors() == []
 
@@ -96,7 +118,7 @@ def make_rlscaler(ns: Namespace) -> None:
         backends=backends,
         routes=[{"kind": "HTTPRoute", "name": "web", "rule": "main"}],
         routing={"policy": "Ready", "ejection": {"baseSeconds": 4, "recoverySeconds": 16}},
-        metrics={"windowSeconds": 10, "queries": {"requestRate": rate}},
+        metrics={"windowSeconds": WINDOW_S, "queries": {"requestRate": rate}},
         objective={
             "capacityPerReplica": CAPACITY_RPS,
             "slo": {"latency": {"percentile": 95, "milliseconds": OBJECTIVE_MS}},
@@ -106,67 +128,49 @@ def make_rlscaler(ns: Namespace) -> None:
     )
 
 
-def figures(made: World, since_s: float) -> dict[str, Any]:
-    """p99 (ms), error ratio and split of the requests since a moment."""
-    found = made.since(since_s)
-    seconds = np.array([sample.seconds for sample in found])
-    return {
-        "requests": len(found),
-        "p99_ms": round(1000 * float(np.quantile(seconds, 0.99)), 1),
-        "error_ratio": round(float(np.mean([sample.status != 200 for sample in found])), 4),
-        "split": {name: round(share, 3) for name, share in made.split(since_s).items()},
-    }
-
-
 def test_requests_are_split_as_the_operator_says(running: Running) -> None:
-    eventually(lambda: running.weights() == {"web-od": 75, "web-spot": 25}, timeout_s=30)
-    eventually(lambda: running.gateway.changes[-1][1] == running.weights())
-    time.sleep(1.0)
-    servers = running.world.servers.values()
-    running.world.rate_rps = 0.0
-    for server in servers:
+    made = running.world
+    eventually(lambda: running.weights() == AS_IT_SHOULD_BE, timeout_s=180)
+    eventually(lambda: made.weights_in_force() == running.weights())
+    made.clients.rate_rps = 0.0
+    for server in made.servers.values():
         server.service_s = 0.0
-    began_s = time.monotonic()
-    running.world.burst(6000)
-    found = figures(running.world, began_s)
+    began_s = settle(1.0)
+    made.burst(6000)
+    found = made.figures(began_s)
     print("\nsteady", describe(found))
     assert found["split"]["web-spot"] == pytest.approx(0.25, abs=0.02)
     assert found["error_ratio"] == 0.0
-    for server in servers:
-        server.service_s = FAST_S
-    running.world.rate_rps = RATE_RPS
 
 
 def test_a_pool_made_five_times_slower_loses_its_traffic_and_gets_it_back_gradually(running: Running) -> None:
-    eventually(lambda: running.weights() == {"web-od": 75, "web-spot": 25}, timeout_s=30)
-    spot, gateway = running.world.servers["web-spot"], running.gateway
-    # what a pool of a fifth of the speed deserves, and a fifth of what is above that
-    deserved = 100 * (2 / 5) / (6 + 2 / 5)
-    enough = deserved + 0.2 * (25 - deserved)
-
-    spot.service_s, slow_s = SLOW_S, time.monotonic()
-    eventually(lambda: running.weights()["web-spot"] <= enough, timeout_s=60)
+    running.well()
+    slow_s = time.monotonic()
+    turns = running.turns_until_it_loses(SLOW_S)
     lost_s = time.monotonic() - slow_s
-    time.sleep(3 * SYNC_S)
-    while_slow = figures(running.world, time.monotonic() - 2 * SYNC_S)
+    settled_s = settle(SYNC_S)
+    settle(2 * SYNC_S)
+    while_slow = running.world.figures(settled_s)
 
-    spot.service_s, well_s = FAST_S, time.monotonic()
-    eventually(lambda: running.weights()["web-spot"] >= 24, timeout_s=120)
-    back = gateway.series("web-spot", well_s)
-    turns = int((np.diff(np.sign(np.diff(back))) != 0).sum())
-    print(
-        "\ngrey",
-        describe(
-            {
-                "lost_after_s": round(lost_s, 1),
-                "sync_s": SYNC_S,
-                "while_slow": while_slow,
-                "back": back,
-                "back_after_s": round(gateway.changes[-1][0] - well_s, 1),
-            }
-        ),
-    )
+    running.world.servers["web-spot"].service_s, well_s = FAST_S, time.monotonic()
+    eventually(lambda: running.weights()["web-spot"] >= 24, timeout_s=180)
+    back = running.world.series("web-spot", well_s)
+    swings = int((np.diff(np.sign(np.diff(back))) != 0).sum())
+    found = {"lost_after_s": round(lost_s, 1), "lost_after_turns": turns, "sync_s": SYNC_S}
+    back_s = round(time.monotonic() - well_s, 1)
+    print("\ngrey", describe(found | {"while_slow": while_slow, "back": back, "back_after_s": back_s}))
+    assert turns <= 3
     assert max(np.diff(back)) <= 6, "gradually"
-    assert turns <= 2, "without swinging"
+    assert swings <= 2, "without swinging"
     assert while_slow["p99_ms"] < 1000 * SLOW_S * 1.5
-    assert lost_s <= 10 * SYNC_S
+
+
+def test_a_pool_that_hangs_loses_its_traffic_before_any_of_its_requests_has_failed(running: Running) -> None:
+    running.well()
+    hung_s = time.monotonic()
+    turns = running.turns_until_it_loses(HANGS_S)
+    found = running.world.figures(hung_s)
+    hung = {"lost_after_s": round(time.monotonic() - hung_s, 1), "lost_after_turns": turns} | found
+    print("\nhangs", describe(hung))
+    assert turns <= 3
+    assert found["error_ratio"] == 0.0

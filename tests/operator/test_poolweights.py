@@ -9,9 +9,10 @@ import pytest
 
 from controller.actuation.weights import weigher
 from controller.case import Case
-from controller.core import Outcome, Pool
+from controller.core import HpaPolicy, Outcome, Pool
 from controller.errors import MetricsError
 from controller.metrics import SignalReading
+from controller.policybook import Chosen
 from controller.poolweights import PoolWeigher
 from controller.registry import Registry
 from tests.operator.bodies import rlscaler
@@ -66,7 +67,7 @@ class Turns:
     async def turn(self, current: tuple[int, int] = (50, 50), ready: tuple[int, int] = (4, 4)) -> list[int]:
         self.now_s += 15.0
         case: Any = Case(self.entry, 1)
-        case.work = SimpleNamespace(feed=SimpleNamespace(source=self.source))
+        case.work = SimpleNamespace(feed=SimpleNamespace(source=self.source), chosen=Chosen(HpaPolicy()))
         case.targets = tuple(SimpleNamespace(ready=count) for count in ready)
         ask = await self.weigher.ask(case, float("nan"))
         weigh = weigher(SERVICES, POOLS, ready, None, ask)

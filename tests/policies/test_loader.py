@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controller.core import Engine, Samples, ServiceSpec, UnavailablePolicy
+from controller.core import OBSERVATION_SCHEMA, Engine, Samples, ServiceSpec, UnavailablePolicy
+from controller.core.poolfeatures import POOL_SCHEMA, SET_SCHEMA
 from controller.policies import (
     ArtifactDigestMismatch,
     ArtifactInvalid,
     ArtifactNotFound,
+    OnnxPolicy,
+    artifact_bytes,
     builtin_names,
     load_or_unavailable,
     load_policy,
+    policy_from_bytes,
 )
 from tests.metrics.servers import http_server, send
 from tests.policies.models import metadata, model
@@ -119,8 +123,13 @@ def test_an_unknown_builtin_is_named_with_those_that_exist(name: str) -> None:
 
 def test_every_builtin_policy_loads_and_answers_for_a_thousand_services() -> None:
     for name in builtin_names():
-        policy = load_policy({"builtin": name})
-        action = policy.act(np.zeros((1000, len(policy.metadata.observation_schema.features)), np.float32))
+        policy = policy_from_bytes(artifact_bytes({"builtin": name}))
+        if isinstance(policy, OnnxPolicy):
+            action = policy.act(np.zeros((1000, OBSERVATION_SCHEMA.size), np.float32))
+        else:
+            pools = np.zeros((1000, 4, POOL_SCHEMA.size), np.float32)
+            pools[:, :, 0] = 1.0
+            action = np.stack(policy.decide(pools, np.zeros((1000, SET_SCHEMA.size), np.float32)))
         assert np.isfinite(action).all(), name
 
 

@@ -240,7 +240,7 @@ def _other(**changes: Any) -> dict[str, Any]:
 
 
 def test_an_artifact_that_never_answers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("controller.policies.onnx_policy.TRIAL_SECONDS", 0.2)
+    monkeypatch.setattr("controller.policies.session.TRIAL_SECONDS", 0.2)
     started = time.monotonic()
     with pytest.raises(ArtifactInvalid, match="a trial run failed"):
         OnnxPolicy.from_bytes(models.looping(2**40))
@@ -335,11 +335,11 @@ def test_no_file_of_the_operator_is_taken_for_weights(
 
 
 def test_every_builtin_and_every_good_model_is_one_file() -> None:
-    from controller.policies import builtin_names, load_policy
+    from controller.policies import artifact_bytes, builtin_names, policy_from_bytes
     from controller.policies.external import refers_to_files
 
     assert not refers_to_files(model())
-    assert [load_policy({"builtin": name}).name for name in builtin_names()]
+    assert [policy_from_bytes(artifact_bytes({"builtin": name})).name for name in builtin_names()]
 
 
 @given(st.binary(max_size=400), st.integers(0, 2000), st.integers(0, 255))
@@ -363,8 +363,8 @@ def test_a_policy_that_hangs_later_is_ended_and_rests(monkeypatch: pytest.Monkey
     assert np.isfinite(policy.act(good)).all()
     assert np.isnan(policy.act(bad)).all()
     assert np.isnan(policy.act(good)).all(), "it rests"
-    monkeypatch.setattr("controller.policies.onnx_policy.time.monotonic", lambda: now_s[0])
-    policy._rests_until_s = 1060.0
+    monkeypatch.setattr("controller.policies.session.time.monotonic", lambda: now_s[0])
+    policy._graph._rests_until_s = 1060.0
     assert np.isnan(policy.act(good)).all()
     now_s[0] = 1061.0
     assert np.isfinite(policy.act(good)).all()
@@ -375,13 +375,13 @@ def test_a_policy_that_hangs_again_rests_longer() -> None:
     policy.limit_time(0.1)
     rests = []
     for _ in range(3):
-        policy._rests_until_s = 0.0
+        policy._graph._rests_until_s = 0.0
         policy.act(np.full((1, FEATURES), -99, np.float32))
-        rests.append(policy._rest_s)
+        rests.append(policy._graph._rest_s)
     assert rests == [120.0, 240.0, 480.0]
-    policy._rests_until_s = 0.0
+    policy._graph._rests_until_s = 0.0
     policy.act(np.zeros((1, FEATURES), np.float32))
-    assert policy._rest_s == 60.0
+    assert policy._graph._rest_s == 60.0
 
 
 def test_a_policy_that_asks_for_all_memory_is_refused_or_says_nothing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from controller.core import Clamp, Outcome
 from controller.core.observation import COLUMN, OBSERVATION_SCHEMA
 from controller.core.policy import ActionPolicy
 from controller.core.samples import FloatArray
-from controller.decisions import NO_FEATURES, DecisionLog, DecisionRecord, Filter
+from controller.decisions import NO_FEATURES, DecisionLog, DecisionRecord, Filter, News
 from controller.metrics import SignalReading
+from controller.registry import Entry, Registry
 from controller.status import PolicyFacts
 
 NOW = 1_800_000_000.0
@@ -90,6 +91,7 @@ class Operator:
 
     def __init__(self, log: DecisionLog | None = None) -> None:
         self.log = log or DecisionLog()
+        self.registry = Registry()
         self.explanations: dict[tuple[str, str], dict[str, Any]] = {}
 
     def alive(self) -> str | None:
@@ -97,6 +99,18 @@ class Operator:
 
     def ready(self) -> str | None:
         return None
+
+    def leads(self) -> bool:
+        return True
+
+    def entries(self) -> Iterable[Entry]:
+        return self.registry
+
+    def last(self, namespace: str, name: str) -> DecisionRecord | None:
+        return self.log.last(namespace, name)
+
+    def news(self, number: int | None, wanted: Filter) -> News:
+        return self.log.after(self.log.made if number is None else number, wanted, wanted.limit)
 
     def decisions(self, wanted: Filter) -> Sequence[DecisionRecord]:
         return self.log.find(wanted, wanted.limit)

@@ -17,7 +17,7 @@ from controller.cli import main
 from controller.clock import Clock, rfc3339, rfc3339_micro
 from controller.core import Clamp, Engine, ForecastPolicy, HpaPolicy, Outcome, Policy, Samples
 from controller.core.formulas import KedaPolicy
-from controller.decisions import CLAMPS, DecisionLog, record_of
+from controller.decisions import CLAMPS, OF_POOLS, DecisionLog, record_of
 from controller.explain import Subject, as_text, explanation
 from controller.explain.ends import Past, what_ends
 from controller.explain.source import from_object, from_operator
@@ -276,7 +276,7 @@ def test_each_clamp_says_what_ends_it(clamp: Clamp, settings: dict[str, Any], wo
 
 
 def test_every_rule_of_the_guard_has_an_end() -> None:
-    for name in CLAMPS:
+    for name in (*CLAMPS, *OF_POOLS):
         assert what_ends({"name": name, "reason": "x", "before": 1, "after": 2}, spec(), Past())
 
 

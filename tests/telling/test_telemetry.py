@@ -50,6 +50,7 @@ def busy(telemetry: Telemetry) -> Telemetry:
         "conditions": [{"type": "Ready", "status": "True"}],
         "policy": {"canary": {"costRatio": "0.9", "shortfall": "0.01"}},
         "budget": {"cap": 7},
+        "canary": {"phase": "Paused", "weight": 20, "failedChecks": 1, "missingChecks": 2},
     }
     telemetry.objects.tell("shop", "web", told_by(status))
     return telemetry
@@ -102,6 +103,9 @@ def test_every_number_of_an_object_is_exposed_under_its_labels() -> None:
     assert samples["rlscaler_ready"].value == 1.0
     assert samples["rlscaler_budget_cap_replicas"].value == 7.0
     assert samples["rlscaler_canary_cost_ratio"].value == 0.9
+    assert samples["rlscaler_rollout_weight"].value == 20.0
+    assert samples["rlscaler_rollout_failed_checks"].value == 3.0
+    assert samples["rlscaler_rollout_phase"].labels["phase"] == "Paused"
     assert samples["rlscaler_policy_info"].labels["policy"] == 'odd "name"\\'
 
 

@@ -362,7 +362,7 @@ def view_of(rows: list[int], seed: int) -> Any:
 def test_an_actor_of_any_environment_is_exported_in_a_schema_that_the_operator_refuses(
     tmp_path: Path,
 ) -> None:
-    preset = load_preset("pools", num_envs=2)
+    preset = load_preset("pools-ppo", num_envs=2)
     task = load_task("pools")
     env = task.make(preset, seed=0)
     model = make_model(preset, env, seed=0)

@@ -32,18 +32,18 @@ def test_tasks_are_known_without_torch_or_numba() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment()
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["autoscale", "pools", "scheduling", "grid"]
+    assert done.stdout.split() == ["autoscale", "pools", "scheduling", "grid", "web"]
 
 
 def test_an_unknown_task_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(ConfigError, match=r"'pong' is not one of autoscale, pools, scheduling, grid"):
+    with pytest.raises(ConfigError, match=r"'pong' is not one of autoscale, pools, scheduling, grid, web"):
         load_task("pong")
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"env": "pools", "algo": "dqn"}, "algo: 'dqn' is not allowed with env: pools; ppo, a2c, sac are"),
+        ({"env": "pools", "algo": "dqn"}, "'dqn' is not allowed with env: pools; evolution, ppo, a2c, sac"),
         ({"algo": "maskable-ppo"}, "algo: 'maskable-ppo' is not allowed with env: autoscale; analytic, ppo"),
         ({"algo": "dqn"}, "action.kind: 'anchored' is not allowed with algo: dqn; discrete, band is"),
         ({"algo": "sac"}, "action.kind: 'anchored' is not allowed with algo: sac; continuous is"),
@@ -62,7 +62,7 @@ def test_a_combination_that_is_not_allowed_is_refused_with_those_that_are(
 @pytest.mark.parametrize(
     ("env", "algorithm"),
     [("autoscale", one) for one in (None, "analytic", "ppo", "recurrent-ppo", "a2c", "dqn", "sac")]
-    + [("pools", None), ("pools", "ppo"), ("pools", "a2c"), ("pools", "sac")],
+    + [("pools", one) for one in (None, "evolution", "ppo", "a2c", "sac")],
 )
 def test_every_algorithm_has_a_preset_that_its_task_accepts(env: str, algorithm: str | None) -> None:
     task = load_task(env)

@@ -33,7 +33,8 @@ class BandNetwork(nn.Module):
     lower edge = ln(sum over anchors of softmax(a_k) * exp(anchor_k)), plus a margin. An anchor is the largest
     of some features that are logarithms of loads over the load now, at least 0. In the safest part of the
     dial a formula forecast is a floor under it (`Analytic.floor`). upper edge = lower edge plus a gap of at
-    least `Analytic.least_gap`.
+    least `Analytic.least_gap`. In the artifact both end at a multiple of the highest load seen
+    (`Analytic.served_bound`), or where that floor is; the upper edge by the least gap later.
 
     Beside core's features it sees the load in replicas as a logarithm, and levels (`Analytic.levels`): the
     quantile of rises, from the least load that counts, over the load now.
@@ -45,7 +46,7 @@ class BandNetwork(nn.Module):
     deviation: torch.Tensor
 
     def __init__(self, preset: Preset, serving: bool = False) -> None:
-        """serving: with the reserve of the artifact, not that of training."""
+        """serving: with the reserve and the bound of the artifact, not those of training."""
         super().__init__()
         levels = preset.analytic.levels
         strange = sorted(set(levels) - {name for name in OBSERVATION_SCHEMA.names if name[:5] == "move_"})
@@ -60,8 +61,13 @@ class BandNetwork(nn.Module):
         self._floor_from = preset.analytic.floor_from
         settings = preset.analytic
         reserve, margins = settings.reserve, settings.reserve_margins
+        bound: tuple[str, ...] = ()
         if serving:
             reserve, margins = settings.served_reserve, settings.served_reserve_margins
+            bound = settings.served_bound
+        self._bound = _columns("analytic.served_bound", bound, names)
+        self._times = settings.served_bound_times
+        self._most_reserve = math.log(settings.served_reserve_times)
         self._floors = {
             "floor": (_columns("analytic.floor", settings.floor, names), settings.floor_margins),
             "floor_cap": (_columns("analytic.floor_cap", settings.floor_cap, names), settings.cap_margins),
@@ -72,6 +78,7 @@ class BandNetwork(nn.Module):
         self._granularity = names.index("granularity")
         self._since_up = names.index("since_scale_up")
         self._preference = names.index("preference")
+        self._log_load = names.index("log_load")
         widths = [len(names), *preset.network.actor]
         layers: list[nn.Module] = []
         for width, following in itertools.pairwise(widths):
@@ -108,10 +115,13 @@ class BandNetwork(nn.Module):
         ]
         loads = torch.stack(anchors, dim=1).clamp(min=0.0).to(out.dtype).exp()
         anchor = (share * loads).sum(dim=1).log()
-        low = self._above_floor((anchor + out[:, count]).float(), observation)
+        wished, most = (anchor + out[:, count]).float(), self._most(observation)
+        low = self._above_floor(torch.minimum(wished, most), most, observation)
         low = low.clamp(-MAX_LOG_HEADROOM, MAX_LOG_HEADROOM)
-        gap = self._least_gap(observation) + MAX_GAP * torch.sigmoid(out[:, count + 1]).float()
-        return torch.stack([low, (low + gap).clamp(max=MAX_LOG_HEADROOM)], dim=1)
+        least_gap = self._least_gap(observation)
+        high = low + (least_gap + MAX_GAP * torch.sigmoid(out[:, count + 1]).float())
+        high = torch.minimum(high, torch.maximum(most, low) + least_gap)
+        return torch.stack([low, high.clamp(max=MAX_LOG_HEADROOM)], dim=1)
 
     def precise(self) -> BandNetwork:
         """A copy for export whose last layer sums in double precision.
@@ -135,7 +145,15 @@ class BandNetwork(nn.Module):
     def _least_gap(self, observation: torch.Tensor) -> torch.Tensor:
         return self._gap + self._wider * observation[:, self._since_up] ** self._fade
 
-    def _above_floor(self, low: torch.Tensor, observation: torch.Tensor) -> torch.Tensor:
+    def _most(self, observation: torch.Tensor) -> torch.Tensor:
+        """The most that weights ask for `[N]`: a multiple of the highest load, as log over the load now."""
+        if not self._bound:
+            return torch.full_like(observation[:, 0], math.inf)
+        seen = observation[:, self._bound].amax(dim=1).clamp(min=0.0)
+        seen = torch.maximum(seen, -observation[:, self._log_load])
+        return seen + math.log(self._times)
+
+    def _above_floor(self, low: torch.Tensor, most: torch.Tensor, observation: torch.Tensor) -> torch.Tensor:
         part = (observation[:, self._preference] - self._floor_from) / (1.0 - self._floor_from)
 
         def over(name: str, otherwise: float) -> torch.Tensor:
@@ -145,7 +163,8 @@ class BandNetwork(nn.Module):
             return observation[:, columns].amax(dim=1).clamp(min=0.0) + first + (last - first) * part
 
         floor = torch.minimum(over("floor", -math.inf), over("floor_cap", math.inf))
-        floor = torch.maximum(floor, over("reserve", -math.inf))
+        reserve = torch.minimum(over("reserve", -math.inf), most.clamp(min=self._most_reserve))
+        floor = torch.maximum(floor, reserve)
         return torch.where(part > 0.0, torch.maximum(low, floor), low)
 
 

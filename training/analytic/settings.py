@@ -92,6 +92,21 @@ class Analytic:
     not go through the weights."""
     served_reserve_margins: tuple[float, float] = (-1.6, 0.6)
     """Log headroom of that."""
+    served_bound: tuple[str, ...] = (
+        "load_max_3600s",
+        "season_1h",
+        "season_1d",
+        "level_q995_1h",
+        "level_q999_1d",
+    )
+    """What says how high the load has been. In the artifact the network's own lower edge is not above a
+    multiple of the largest of these, of the load now and of one replica: training has too few surges for the
+    network to know where to stop, and maxReplicas so near the peak that going on costs nothing. It does not
+    go through the weights either. Empty: no bound."""
+    served_bound_times: float = 3.0
+    """That multiple."""
+    served_reserve_times: float = 10.0
+    """The reserve may ask for more than that, but not for more than this multiple of the load now."""
 
     def __post_init__(self) -> None:
         """Refuse values that would fail later with a worse message."""
@@ -114,6 +129,8 @@ class Analytic:
         shares = ("coarse_share", "function_share", "extra_lag", "missing", "average", "softness")
         for name in (*shares, "relative_cost"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in 0..1")
+        for name in ("served_bound_times", "served_reserve_times"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         _require(0 <= self.floor_from < 1, "floor_from", self.floor_from, "in 0..1, 1 excluded")
         low, high = self.price_exponent
         _require(low <= high, "price_exponent", self.price_exponent, "two ascending numbers")

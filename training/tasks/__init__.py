@@ -12,6 +12,7 @@ _MODULES = {
     "pools": "training.tasks.pools",
     "scheduling": "training.tasks.scheduling",
     "grid": "training.tasks.grid",
+    "web": "training.tasks.web",
 }
 TASKS = tuple(_MODULES)
 

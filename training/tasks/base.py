@@ -88,6 +88,9 @@ class Task(ABC):
         gets new episodes instead of those that it has seen. Raises ConfigError for settings it does not know.
         """
 
+    def begin(self, run: RunFolder, env: VecEnv) -> None:  # noqa: B027
+        """A sitting begins: its run folder and its environments are there."""
+
     def policy(self, preset: Preset) -> tuple[Any, dict[str, Any]] | None:
         """A policy class of the task's own and its arguments; None: the library's, of `network`."""
         return None

@@ -28,7 +28,7 @@ class Pools(Task):
     """`rlscaler/Pools-v0`, its observation flat and its actions as they are."""
 
     name = "pools"
-    algorithms = ("ppo", "a2c", "sac")
+    algorithms = ("evolution", "ppo", "a2c", "sac")
     default_preset = "pools"
     shown = (
         Column("cost", "cost / ideal cost of plain machines"),
@@ -37,6 +37,10 @@ class Pools(Task):
         Column("route_churn", "share of the traffic moved a step", in_bar=False),
         Column("flaps_per_hour", "changes of direction an hour", in_bar=False),
     )
+
+    def preset_for(self, algorithm: str | None) -> str:
+        """`pools` is the built-in policy's; those of Stable-Baselines3 start from `pools-ppo`."""
+        return self.default_preset if algorithm in (None, "evolution") else "pools-ppo"
 
     def make(self, preset: Preset, seed: int, done: int = 0) -> VecEnv:
         """Sets of pools."""
@@ -47,10 +51,18 @@ class Pools(Task):
             return PoolsVecEnv(preset.num_envs, _config(preset), episode_seed(seed, done))
 
     def schemas(self, preset: Preset) -> dict[str, Any]:
-        """The features of each pool and of the set, flat; two numbers (or places in `levels`) a pool."""
-        from controller.core import ObservationSchema
-        from sim.envs.pool_features import POOL_SCHEMA, SET_SCHEMA
+        """The features of each pool and of the set, flat; two numbers (or places in `levels`) a pool.
 
+        With `algo: evolution` they are once those of a pool, then those of the set: it takes any number.
+        """
+        from controller.core import ObservationSchema
+        from controller.core.poolfeatures import POOL_SCHEMA, SET_SCHEMA
+
+        if preset.algo == "evolution":
+            from training.poolsets.export import ACTION_SCHEMA as CAPACITY_SHARE
+
+            joint = ObservationSchema(SET_SCHEMA.version, POOL_SCHEMA.features + SET_SCHEMA.features)
+            return {"observation": described(joint), "action": {"name": CAPACITY_SHARE, "numbers": 2}}
         config = _config(preset)
         features = tuple(
             replace(feature, name=f"pool_{pool}_{feature.name}")

@@ -1,0 +1,48 @@
+"""The image's target `serve`: its instructions, and that what it installs can serve without the rest."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from tests.charts.test_dockerfile import ROOT, _copy, copied_from_context, of, stage_called, stages
+
+
+def test_the_target_installs_the_serve_extra_and_runs_as_the_operator_does() -> None:
+    build, final = stage_called("build-serve"), stage_called("serve")
+    (install,) = [run for run in of(build, "RUN") if "pip install" in run]
+    assert "--constraint constraints.txt '.[serve]'" in install
+    assert of(final, "USER") == of(stages()[-1], "USER")
+    assert json.loads(of(final, "ENTRYPOINT")[0]) == ["rl-scaler"]
+    assert json.loads(of(final, "CMD")[0]) == ["serve", "--host=0.0.0.0", "--state=/state/serve.db"]
+    assert of(final, "EXPOSE") == ["8000"]
+
+
+def test_the_copied_files_build_a_wheel_that_schedules_without_training_libraries(tmp_path: Path) -> None:
+    context, wheels = tmp_path / "context", tmp_path / "wheels"
+    context.mkdir()
+    for source in copied_from_context(stage_called("build-serve")):
+        _copy(ROOT / source, context / source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels)]
+    command += ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
+    subprocess.run([*command, str(context)], check=True, capture_output=True, timeout=120)
+    (wheel,) = wheels.glob("rl_scaler-*.whl")
+    installed = tmp_path / "site-packages"
+    zipfile.ZipFile(wheel).extractall(installed)
+    asked = (
+        "import sys, service.server, service.learned as learned\n"
+        "from service.flags import add_flags\n"
+        "path = learned.shipped_artifact()\n"
+        f"assert str(path).startswith({str(installed)!r}), path\n"
+        "learned.LearnedScheduler(path)\n"
+        "assert not {'torch', 'gymnasium', 'kopf', 'kubernetes', 'pandas'} & set(sys.modules), 'too much'\n"
+    )
+    # run in the folder: what is installed here must not stand in for what the wheel lacks
+    done = subprocess.run(
+        [sys.executable, "-c", asked], cwd=installed, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
