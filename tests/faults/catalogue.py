@@ -135,11 +135,13 @@ TARGET, SCALE, STATUS = "/deployments/{}($|/)", "/deployments/{}/scale$", "/rlsc
 
 def _in_mid_tick(stage: Stage, name: str, rng: random.Random, change: End) -> End:
     """Do it while the operator is about to write replicas or a status; at the end at the latest."""
-    once = threading.Lock()
+    changing, changed = threading.Lock(), threading.Event()
 
     def act() -> None:
-        if once.acquire(blocking=False):
-            change()
+        with changing:  # the end waits for a change that is under way
+            if not changed.is_set():
+                changed.set()
+                change()
 
     fault = stage.rig.api.inject(path=f"/{name}/(scale|status)$", method="PATCH", times=1, before=act)
     stage.rig.rate(name, rng.choice(LEVELS))

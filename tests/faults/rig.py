@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -121,6 +122,7 @@ class Rig:
         self._forgotten: dict[str, list[float]] = {}
         self._schema, self._judged = status_schema(), 0
         self._misfits: list[invariants.Violation] = []
+        self._crowd = 1.0
         self._not_yet = self.begin_excuse()
 
     def another_prometheus(self) -> PrometheusProxy:
@@ -277,7 +279,8 @@ class Rig:
         fresh = evidence.exchanges[self._judged :]
         self._misfits += invariants.unknown_fields(fresh, self._schema)
         self._judged += len(fresh)
-        return invariants.check(evidence, time.time()) + self._misfits
+        self._crowd = max(self._crowd, os.getloadavg()[0] / (os.cpu_count() or 1))
+        return invariants.check(evidence, time.time(), self._crowd) + self._misfits
 
     def verify(self) -> None:
         """No invariant was broken, and the operator has met nothing that it did not expect."""

@@ -133,6 +133,12 @@ def test_a_loop_that_has_stopped_is_found_unless_it_is_excused() -> None:
     assert rules(run_of((1000.0, 5), decisions=said, excused={"": [(1002.0, 1009.0)]}), now=1009.0) == set()
 
 
+def test_in_a_crowd_a_loop_may_take_longer_but_not_for_ever() -> None:
+    evidence = run_of((1000.0, 5), decisions=[decided(1001.0, 5), decided(1002.0, 5)])
+    assert invariants.check(evidence, 1009.0, crowd=2.0) == []
+    assert invariants.check(evidence, 1015.0, crowd=2.0) != []
+
+
 def test_a_field_of_the_status_that_the_crd_does_not_know_is_found() -> None:
     schema = {"properties": {"pools": {"items": {"properties": {"name": {}}}}, "open": {"type": "object"}}}
     path = "/apis/rlscaler.dev/v1alpha1/namespaces/n/rlscalers/web/status"

@@ -224,4 +224,4 @@ async def test_policies_of_the_operator_have_a_time_limit(tmp_path: Path) -> Non
     shelf = book(Maps(), tmp_path)
     policy = (await shelf.artifact("ns", MAP)).policy
     assert isinstance(policy, OnnxPolicy)
-    assert policy._limit_s is not None
+    assert policy._graph._limit_s is not None
