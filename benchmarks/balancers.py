@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
-from controller.core.ejection import Ejector, with_ejections
+from controller.core.ejection import Ejector, Unejected, with_ejections
 from controller.core.pools import guard_weights
 from controller.core.weighing import WEIGHINGS, PoolReadings, Smoother
 from sim.physics import ServiceParams
@@ -145,6 +145,7 @@ class Weights:
         self._capacity_rps = capacity_rps
         self._weighing = WEIGHINGS[rule.removesuffix("+ejection")]
         self._ejector = Ejector(1, len(POOLS)) if rule.endswith("+ejection") else None
+        self._unejected = Unejected.new(1, len(POOLS))
         self._smoother = Smoother(1, len(POOLS))
         self._weights = np.array([[40, 30, 30]])
 
@@ -152,10 +153,13 @@ class Weights:
         """One turn."""
         readings = self._readings(simulator)
         elapsed_s, now_s = np.array([float(SYNC_S)]), simulator.clock_s[:1]
+        self._smoother.forget_latency(self._unejected.held)
         self._smoother.update(readings, elapsed_s)
-        shares = self._weighing(readings, self._smoother)
+        whole = replace(readings, weights=self._unejected.weights(self._weights))
+        shares = self._weighing(whole, self._smoother)
         if self._ejector is not None:
             factors = self._ejector.update(now_s, elapsed_s, readings, np.array([SLO_MS]))
+            self._unejected = self._unejected.after(self._weights, factors)
             shares = with_ejections(shares, factors)
         low, high = np.zeros_like(self._weights), np.full_like(self._weights, 100)
         self._weights = guard_weights(shares, self._weights, readings.ready, low, high)

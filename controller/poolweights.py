@@ -21,7 +21,7 @@ from controller.api.routing import Ejection
 from controller.api.types import Backend, RLScalerSpec
 from controller.case import Case
 from controller.core import UnavailablePolicy
-from controller.core.ejection import EjectionRules, Ejector, with_ejections
+from controller.core.ejection import EjectionRules, Ejector, Unejected, with_ejections
 from controller.core.weighing import WEIGHINGS, PoolReadings, Smoother
 from controller.feeds import pool_queries
 from controller.metrics import SignalReading
@@ -48,6 +48,7 @@ class _Memory:
     queries: list[QuerySet]
     smoother: Smoother
     ejector: Ejector
+    unejected: Unejected
     seen_s: float
 
 
@@ -80,7 +81,7 @@ class PoolWeigher:
             memory.seen_s = self._now_s()
             return lambda weights: None
         factors = self.judged(case, readings)
-        return _asking(weighing_of(case), readings, memory.smoother, factors)
+        return _asking(weighing_of(case), readings, memory, factors)
 
     def queries(self, entry: Entry) -> list[QuerySet]:
         """What is asked about each pool. Raises MetricsError."""
@@ -105,6 +106,7 @@ class PoolWeigher:
         memory, now_s = self._memory(case.entry), self._now_s()
         elapsed_s = np.array([min(max(now_s - memory.seen_s, 0.0), 4 * case.entry.period_s)])
         memory.seen_s = now_s
+        memory.smoother.forget_latency(memory.unejected.held)
         memory.smoother.update(readings, elapsed_s)
         if spec.routing is None or spec.routing.ejection is None:
             return np.ones_like(readings.ready)
@@ -149,8 +151,14 @@ class PoolWeigher:
             pools = len(spec.backends or ())
             ejector = Ejector(1, pools, _rules(spec))
             queries = pool_queries(entry, self._time_scale)
-            fresh = _Memory(entry.generation, queries, Smoother(1, pools), ejector, self._now_s())
-            known = self._memories[entry.uid] = fresh
+            known = self._memories[entry.uid] = _Memory(
+                generation=entry.generation,
+                queries=queries,
+                smoother=Smoother(1, pools),
+                ejector=ejector,
+                unejected=Unejected.new(1, pools),
+                seen_s=self._now_s(),
+            )
         return known
 
 
@@ -199,13 +207,14 @@ def _why_held(case: Case) -> str:
     return case.pool_trouble.message if case.pool_trouble is not None else "the policy does not decide now"
 
 
-def _asking(policy: str, readings: PoolReadings, smoother: Smoother, factors: np.ndarray) -> Ask:
+def _asking(policy: str, readings: PoolReadings, memory: _Memory, factors: np.ndarray) -> Ask:
+    before = memory.unejected  # the same for each route of the turn
+
     def ask(weights: Sequence[int]) -> list[float] | None:
-        now = PoolReadings(
-            **{name: getattr(readings, name) for name in PoolReadings.__slots__ if name != "weights"},
-            weights=np.array([weights]),
-        )
-        shares = with_ejections(WEIGHINGS[policy](now, smoother), factors)
+        present = np.array([weights])
+        whole = replace(readings, weights=before.weights(present))
+        memory.unejected = before.after(present, factors)
+        shares = with_ejections(WEIGHINGS[policy](whole, memory.smoother), factors)
         return [float(share) for share in shares[0]]
 
     return ask

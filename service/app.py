@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from controller import __version__
 from controller.server.pages import add_static
@@ -21,12 +22,17 @@ from service.engine import Engine
 from service.errors import Conflict, FieldError, NotFound, StateError
 from service.guards import OPEN, Guards
 from service.routes import add_scheduling, add_telling, json_error
+from service.scale_routes import add_scaling
+from service.scaling import Scaling, deciding_policy
 from service.telemetry import Measured, Telemetry
 from service.welcome import add_welcome
 
 
 def create_app(engine: Engine, streams: Streams | None = None) -> FastAPI:
-    """All routes over one engine, which begins and ends with the application."""
+    """All routes over one engine, which begins and ends with the application.
+
+    Raises ServiceError where the policy of `/scale` cannot be loaded.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -52,6 +58,7 @@ def create_app(engine: Engine, streams: Streams | None = None) -> FastAPI:
     add_welcome(app, engine)
     add_scheduling(app, engine, telemetry)
     add_telling(app, engine, telemetry)
+    add_scaling(app, Scaling(deciding_policy(settings.scale_policy)), engine.now_s, telemetry)
     demo = Demo(engine.known, settings.strategy, settings.seed)
     add_demo(app, demo, streams or Streams(settings.most_streams), settings.frame_ancestors)
     add_docs(app, settings.frame_ancestors)
@@ -102,4 +109,12 @@ def _errors(app: FastAPI) -> None:
             return invalid.body_answer("is no JSON that can be read")
         answer = json_error(error.status_code, f"{error.detail}: {request.method} {request.url.path[:200]}")
         answer.headers.update(error.headers or {})
+        if error.status_code == 405:
+            answer.headers["Allow"] = _methods(app, request)
         return answer
+
+
+def _methods(app: FastAPI, request: Request) -> str:
+    """All that a path answers to; Starlette tells those of its first route only."""
+    routes = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in routes for method in getattr(route, "methods", None) or ()}))

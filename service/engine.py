@@ -75,6 +75,10 @@ class Engine:
         """Seconds since the state began; never back, whatever the machine's clock does."""
         return max(self._now() - self.epoch_s, self.cluster.clock_s)
 
+    def now_s(self) -> float:
+        """Unix time by this machine's clock."""
+        return self._now()
+
     @property
     def clock_s(self) -> float:
         """The cluster's time."""

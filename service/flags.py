@@ -39,6 +39,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--policy-file", metavar="FILE.onnx", help="another learned scheduler than the one that is shipped")
     add(
+        "--scale-policy",
+        metavar="FILE.onnx",
+        help="who decides at /scale: an artifact of train.py, or a built-in policy such as default "
+        "(default: PPO that adds and removes servers)",
+    )
+    add(
         "--ends",
         choices=("estimate", "report"),
         default="estimate",

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from service.demo import JOB_RATES, SPEEDS
 from service.errors import FieldError
 from service.models import MOST_BATCH, MOST_ID, MOST_NAME
+from service.scalemodels import ALLOWED as ALLOWED_OF_SCALE
 
 ALLOWED = {
     "cpu": "a number, 0.000001 to 1000000",
@@ -25,6 +26,7 @@ ALLOWED = {
     "reset": "true or false",
     "speed": f"a number, {SPEEDS[0]:g} to {SPEEDS[1]:g}",
     "jobRate": f"a number, {JOB_RATES[0]:g} to {JOB_RATES[1]:g} jobs a second",
+    **ALLOWED_OF_SCALE,
 }
 LONGEST_VALUE = 100
 MOST_TOLD = 20

@@ -16,6 +16,7 @@ from controller.server.streams import Streams
 from service.app import create_app
 from service.engine import Engine
 from service.errors import ServiceError
+from service.scaling import deciding_policy
 from service.settings import Settings
 from service.warm import warm_up
 
@@ -45,9 +46,11 @@ def run(settings: Settings) -> int:
     sock = _bound(settings.host, settings.port)
     try:
         started = time.perf_counter()
+        scaler = deciding_policy(settings.scale_policy)
         engine = Engine(settings)
         warm_up(engine.known)
-        logger.debug("ready to begin after %.1f s", time.perf_counter() - started)
+        took = time.perf_counter() - started
+        logger.debug("ready to begin after %.1f s; %s decides at /scale", took, scaler.name)
     except BaseException:
         sock.close()
         raise

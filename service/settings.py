@@ -43,6 +43,8 @@ class Settings:
     seed: int = 0
     log_level: str = "info"
     log_format: Literal["text", "json"] = "text"
+    scale_policy: str | None = None
+    """An artifact that decides at `/scale`, a file or a built-in policy's name; None: the shipped one."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work; raises ServiceError."""
@@ -96,6 +98,7 @@ class Settings:
             args["seed"],
             args["log_level"],
             args["log_format"],
+            args["scale_policy"],
         )
 
 

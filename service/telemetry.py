@@ -39,6 +39,12 @@ class Telemetry:
             ["strategy", "action"],
             registry=self.registry,
         )
+        self.scaled = Counter(
+            f"{prefix}_scale_decisions",
+            "Readings of /scale decided on.",
+            ["policy", "action"],
+            registry=self.registry,
+        )
         self._jobs = Gauge(f"{prefix}_jobs", "Jobs now.", ["status"], registry=self.registry)
         self._taken = Gauge(
             f"{prefix}_server_taken_share", "Of a server.", ["server", "resource"], registry=self.registry

@@ -18,6 +18,7 @@ LINKS = {
     "openapi": ("/openapi.json", "the same for machines"),
     "status": ("/status", "servers and queue now"),
     "stats": ("/stats", "slowdown, waits and utilisation by strategy"),
+    "scale": ("/scale", "services whose servers are added and removed by their readings"),
     "metrics": ("/metrics", "figures for Prometheus"),
 }
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"

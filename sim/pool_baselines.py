@@ -9,11 +9,12 @@ traffic.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from controller.core.ejection import Ejector, with_ejections
+from controller.core.ejection import Ejector, Unejected, with_ejections
 from controller.core.weighing import WEIGHINGS, PoolReadings, Smoother
 from sim.envs.pool_batch import PoolsView, action_of, capacity_of
 
@@ -66,10 +67,15 @@ class Weighed:
         self._weighing = WEIGHINGS[weighing]
         self._smoother: Smoother | None = None
 
-    def __call__(self, view: PoolsView, headroom: float = 1.5) -> FloatArray:
-        """Actions `[N, 2 P]`."""
+    def __call__(
+        self, view: PoolsView, headroom: float = 1.5, unejected: Unejected | None = None
+    ) -> FloatArray:
+        """Actions `[N, 2 P]`. unejected: what is known of pools that were ejected, where they may be."""
         readings = readings_of(view)
         self._smoother = self._smoother or Smoother(*view.present.shape)
+        if unejected is not None:
+            readings = replace(readings, weights=unejected.weights(readings.weights))
+            self._smoother.forget_latency(unejected.held)
         self._smoother.update(readings, view.sync_s.astype(np.float64))
         plan = _normalised(view.max_replicas * view.capacity_rps, view)
         return action_of(headroom * plan, self._weighing(readings, self._smoother))
@@ -80,14 +86,19 @@ class Ejection:
 
     def __init__(self) -> None:
         self._ejector: Ejector | None = None
+        self._unejected: Unejected | None = None
 
     def __call__(self, view: PoolsView, shares: FloatArray) -> FloatArray:
         """The shares `[N, P]`, but for pools that are sick a probe."""
         self._ejector = self._ejector or Ejector(*view.present.shape)
         elapsed_s = view.sync_s.astype(np.float64)
-        return with_ejections(
-            shares, self._ejector.update(view.now_s, elapsed_s, readings_of(view), view.slo_ms)
-        )
+        factors = self._ejector.update(view.now_s, elapsed_s, readings_of(view), view.slo_ms)
+        self._unejected = self.unejected(view).after(view.metrics.weights_asked, factors)
+        return with_ejections(shares, factors)
+
+    def unejected(self, view: PoolsView) -> Unejected:
+        """What pools would have had they not been ejected, for formulas that step from the weights."""
+        return self._unejected or Unejected.new(*view.present.shape)
 
 
 class Ejected:
@@ -98,7 +109,11 @@ class Ejected:
 
     def __call__(self, view: PoolsView, headroom: float = 1.5) -> FloatArray:
         """Actions `[N, 2 P]`."""
-        actions = self._formula(view, headroom).reshape(*view.present.shape, 2)
+        if isinstance(self._formula, Weighed):
+            actions = self._formula(view, headroom, self._ejection.unejected(view))
+        else:
+            actions = self._formula(view, headroom)
+        actions = actions.reshape(*view.present.shape, 2)
         shares = self._ejection(view, (actions[:, :, 1] + 1.0) / 2.0)
         return action_of(capacity_of(actions[:, :, 0]), shares)
 

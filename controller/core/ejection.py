@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controller.core.samples import BoolArray, FloatArray, IntArray
-from controller.core.weighing import PoolReadings
+from controller.core.weighing import LEAST_SHARE, PoolReadings
 
 IN_FLIGHT_SIGMAS = 4.0
 """Standard deviations by which a number of requests under way is taken lower than it was read."""
@@ -137,6 +137,49 @@ def with_ejections(shares: FloatArray, factors: FloatArray) -> FloatArray:
     kept = shares * factors
     total = kept.sum(axis=1, keepdims=True)
     return np.asarray(np.where(total > 0, kept / np.maximum(total, 1e-300), shares))
+
+
+@dataclass(frozen=True, slots=True)
+class Unejected:
+    """What route weights would be had ejection not cut them, for formulas that step from the present weights.
+
+    From weights that are cut such a formula would be cut again in each step, and a pool that is well again
+    would stay at its probe. Weights are integers, so that a probe of 1 or 2 parts cannot be divided by its
+    factor: what a pool had when it was last whole is remembered instead. shares: that, 0 unknown.
+    factors: with which the present weights were made. Both `[N, P]`.
+    """
+
+    shares: FloatArray
+    factors: FloatArray
+
+    @classmethod
+    def new(cls, sets: int, pools: int) -> Unejected:
+        """Nothing is ejected, and nothing known."""
+        return cls(np.zeros((sets, pools)), np.ones((sets, pools)))
+
+    def weights(self, present: IntArray | FloatArray) -> FloatArray:
+        """Of the present weights `[N, P]`: a pool that is out or recovering has what it had, the others share
+        the rest as they do now. The same where nobody is out."""
+        weights = np.asarray(present, dtype=np.float64)
+        held = self.held
+        kept = np.where(held, self.shares, 0.0)
+        rest = np.where(held, 0.0, weights)
+        left = np.maximum(1.0 - kept.sum(axis=1, keepdims=True), LEAST_SHARE)
+        scaled = rest / np.maximum(rest.sum(axis=1, keepdims=True), 1e-300) * left
+        restored = weights.sum(axis=1, keepdims=True) * (kept + scaled)
+        return np.where(held.any(axis=1, keepdims=True), restored, weights)
+
+    def after(self, present: IntArray | FloatArray, factors: FloatArray) -> Unejected:
+        """What is known once weights have been made from `present` with these factors."""
+        whole = self.weights(present)
+        shares = whole / np.maximum(whole.sum(axis=1, keepdims=True), 1e-300)
+        return Unejected(np.where(self.held, self.shares, shares), np.array(factors))
+
+    @property
+    def held(self) -> BoolArray:
+        """Pools that are out or recovering in the present weights. What they showed while they were sick says
+        nothing of what they will be: `Smoother.forget_latency`."""
+        return np.asarray((self.factors < 1.0) & (self.shares > 0.0))
 
 
 def _median_of_others(values: FloatArray) -> FloatArray:

@@ -32,7 +32,8 @@ class PoolReadings:
     ready: replicas. capacity_rps: requests/s that one replica is believed to serve. request_rate: requests/s
     that the pool gets. latency_ms: at the objective's percentile. error_ratio: 0..1. utilisation: of the
     ready replicas. in_flight: requests under way. price: cost of a unit of capacity. max_replicas: as in the
-    spec. weights: parts of 100 that were last asked for. load_rps: of the whole set, `[N]`.
+    spec. weights: parts of 100 that were last asked for; to formulas, as if nobody had been ejected
+    (`controller.core.ejection.Unejected`). load_rps: of the whole set, `[N]`.
     """
 
     ready: FloatArray
@@ -44,7 +45,7 @@ class PoolReadings:
     in_flight: FloatArray
     price: FloatArray
     max_replicas: IntArray
-    weights: IntArray
+    weights: IntArray | FloatArray
     load_rps: FloatArray
 
     @property
@@ -71,6 +72,10 @@ class Smoother:
         part = 1.0 - np.exp(-np.asarray(elapsed_s, dtype=np.float64) / MEMORY_S)[:, None]
         self.latency_ms = _towards(self.latency_ms, readings.latency_ms, part)
         self.capacity_rps = _towards(self.capacity_rps, effective_capacity(readings), part)
+
+    def forget_latency(self, pools: BoolArray) -> None:
+        """Forget how slow these pools `[N, P]` were, so that their next reading counts alone."""
+        self.latency_ms[pools] = np.nan
 
     def reset(self, rows: IntArray) -> None:
         """Forget these sets."""

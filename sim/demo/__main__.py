@@ -11,8 +11,9 @@ from pathlib import Path
 
 from sim.demo import poolsplan
 from sim.demo.plan import DURATION_S, PEAK_REPLICAS, make_plan, parse_duration
-from sim.demo.poolsplan import RULES, make_pools_plan
+from sim.demo.poolsplan import make_pools_plan
 from sim.errors import SimulationError
+from sim.twin.dataplane.plan import RULES
 from sim.twin.dataplane.proxy import find_envoy
 
 

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sim.errors import require
-from sim.twin.dataplane.plan import EJECTION, SetPlan
+from sim.twin.dataplane.plan import RATE_RPS, RULES, SetPlan
 
-RULES = ("Ready", "Ready" + EJECTION)
-RATE_RPS = 40.0
 DURATION_S = 180.0
 SLOWER, FAILS = 5.0, 0.3
 SICK = "spot"

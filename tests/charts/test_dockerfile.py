@@ -19,7 +19,10 @@ Instruction = tuple[str, str]
 
 
 def instructions() -> list[Instruction]:
-    text = (ROOT / "Dockerfile").read_text()
+    return parsed((ROOT / "Dockerfile").read_text())
+
+
+def parsed(text: str) -> list[Instruction]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [(line.split(None, 1)[0], line.split(None, 1)[1].strip()) for line in joined.splitlines()]
@@ -40,7 +43,7 @@ def of(stage: list[Instruction], name: str) -> list[str]:
 
 def copied_from_context(stage: list[Instruction]) -> list[str]:
     copies = [value.split() for value in of(stage, "COPY") if not value.startswith("--from")]
-    return [source for copy in copies for source in copy[:-1]]
+    return [source for copy in copies for source in copy[:-1] if not source.startswith("--")]
 
 
 def stage_called(name: str) -> list[Instruction]:

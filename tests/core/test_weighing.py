@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.ejection import EjectionRules, Ejector, with_ejections
+from controller.core.ejection import EjectionRules, Ejector, Unejected, with_ejections
+from controller.core.pools import guard_weights
 from controller.core.weighing import WEIGHINGS, PoolReadings, Smoother
 
 SLO_MS = np.array([200.0])
@@ -242,3 +244,116 @@ def test_requests_under_way_alone_do_not_make_a_pool_sick(columns: dict[str, Any
     for turn in range(1, 5):
         factors = ejector.update(np.array([15.0 * turn]), np.array([15.0]), readings(**found), SLO_MS)
         assert factors.tolist() == [[1.0, 1.0, 1.0]]
+
+
+class Loop:
+    """Three pools of 10 req/s a replica under 40 req/s, whose integer weights follow a formula each 15 s.
+
+    What a pool shows follows from its weight: without traffic it has no latency, and a busy one queues.
+    """
+
+    READY = np.array([4.0, 3.0, 3.0])
+
+    def __init__(
+        self, name: str, ejects: bool = True, undone: bool = True, first: tuple[int, ...] = (40, 30, 30)
+    ):
+        self.name, self.ejects, self.undone = name, ejects, undone
+        self.smoother, self.ejector = Smoother(1, 3), Ejector(1, 3)
+        self.unejected = Unejected.new(1, 3)
+        self.weights = np.array([first])
+        self.now_s = 0.0
+        self.asked: list[np.ndarray] = []
+
+    def readings(self, slower: float) -> PoolReadings:
+        rate = 40.0 * self.weights[0] / 100.0
+        busy = rate / (self.READY * 10.0)
+        alone_ms = np.array([100.0, 100.0, 100.0 * slower])
+        latency = np.where(rate > 0, alone_ms / np.maximum(1.0 - 0.5 * busy, 0.2), np.nan)
+        return readings(
+            ready=self.READY, request_rate=rate, utilisation=busy, latency_ms=latency,
+            in_flight=rate * np.nan_to_num(latency) / 1000.0, weights=self.weights[0], load_rps=40.0,
+        )  # fmt: skip
+
+    def turns(self, count: int, slower: float = 1.0) -> list[int]:
+        """The third pool's weights after each turn."""
+        found = []
+        for _ in range(count):
+            self.now_s += 15.0
+            now, elapsed = np.array([self.now_s]), np.array([15.0])
+            seen = self.readings(slower)
+            if self.undone:
+                self.smoother.forget_latency(self.unejected.held)
+            self.smoother.update(seen, elapsed)
+            factors = self.ejector.update(now, elapsed, seen, SLO_MS) if self.ejects else np.ones((1, 3))
+            whole = self.unejected.weights(self.weights) if self.undone else self.weights
+            self.unejected = self.unejected.after(self.weights, factors)
+            shares = WEIGHINGS[self.name](replace(seen, weights=whole), self.smoother)
+            self.asked.append(shares)
+            shares = with_ejections(shares, factors)
+            bounds = np.zeros((1, 3), int), np.full((1, 3), 100)
+            self.weights = guard_weights(shares, self.weights, self.READY[None, :], *bounds)
+            found.append(int(self.weights[0, 2]))
+        return found
+
+
+@pytest.mark.parametrize("sick_turns", [2, 6, 40])
+@pytest.mark.parametrize("first", [(40, 30, 30), (60, 32, 8)])
+@pytest.mark.parametrize("name", sorted(WEIGHINGS.keys() - {"CheapestFirst"}))
+def test_a_pool_that_was_out_gets_its_share_back_without_a_step_back(
+    name: str, first: tuple[int, ...], sick_turns: int
+) -> None:
+    loop = Loop(name, first=first)
+    before = loop.turns(8)[-1]
+    out = loop.turns(sick_turns, slower=5.0)
+    assert out[-1] <= max(2, 0.2 * before)
+    assert loop.ejector.out.tolist() == [[False, False, True]]
+    rules = loop.ejector.rules
+    for _ in range(int(rules.longest_s / 15)):
+        if loop.ejector.out.any():
+            loop.turns(1)
+    back = loop.turns(int(rules.recovery_s / 15) + 3)
+    assert back[-1] >= 0.8 * before
+    assert back == sorted(back)
+    assert max(np.diff(back)) <= max(2, 0.25 * before), "gradually"
+
+
+def test_the_gradient_from_cut_weights_would_keep_the_pool_out() -> None:
+    """Why `Unejected` is there; as the operator was before it."""
+    loop = Loop("LatencyGradient", undone=False)
+    loop.turns(8)
+    loop.turns(6, slower=5.0)
+    assert loop.turns(60)[-1] <= 3
+
+
+@pytest.mark.parametrize("name", sorted(WEIGHINGS))
+def test_formulas_are_bit_for_bit_as_they_were_but_for_the_gradient_with_a_pool_out(name: str) -> None:
+    ejects = name != "LatencyGradient"
+    plain, undone = Loop(name, ejects, undone=False), Loop(name, ejects)
+    for loop in (plain, undone):
+        loop.turns(4)
+        loop.turns(6, slower=5.0)
+        loop.turns(30)
+    assert np.array_equal(plain.asked, undone.asked)
+    assert len({row.tobytes() for row in plain.asked}) > 1 or name in (
+        "Equal",
+        "Capacity",
+        "Ready",
+        "CheapestFirst",
+    )
+
+
+def test_what_pools_had_is_held_for_as_many_as_are_out_and_when_nobody_else_serves() -> None:
+    known = Unejected.new(2, 3).after(
+        np.array([[50, 30, 20], [40, 40, 20]]), np.array([[1, 1, 0.05], [1, 1, 1]])
+    )
+    present = np.array([[60, 39, 1], [40, 35, 25]])
+    assert known.weights(present).tolist() == [pytest.approx([48.4848, 31.5152, 20], abs=1e-4), [40, 35, 25]]
+    both = known.after(present, np.array([[1, 0.05, 0.4], [1, 1, 1]]))
+    assert both.weights(np.array([[80, 2, 18], [40, 35, 25]]))[0].tolist() == pytest.approx(
+        [48.4848, 31.5152, 20], abs=1e-4
+    )
+    alone = both.weights(np.array([[0, 60, 40], [40, 35, 25]]))[0]
+    assert alone.tolist() == pytest.approx([0, 31.5152, 20], abs=1e-4)
+    assert np.isfinite(
+        Unejected.new(1, 2).after(np.zeros((1, 2), int), np.full((1, 2), 0.05)).weights(np.zeros((1, 2)))
+    ).all()

@@ -106,6 +106,23 @@ async def test_a_sick_pool_is_out_and_comes_back_by_steps() -> None:
     assert len(set(later)) >= 4
 
 
+async def test_the_latency_gradient_gives_a_pool_back_that_was_out() -> None:
+    source = Source(od=GOOD, spot=SLOW)
+    routing = {"policy": "LatencyGradient", "ejection": {"baseSeconds": 30, "recoverySeconds": 60}}
+    turns = Turns(source, routing=routing)
+    weights = await turns.turn()
+    for _ in range(4):
+        weights = await turns.turn((weights[0], weights[1]))
+    assert weights[1] <= 5
+    source.values["spot"] = GOOD
+    back = []
+    for _ in range(12):
+        weights = await turns.turn((weights[0], weights[1]))
+        back.append(weights[1])
+    assert back == sorted(back)
+    assert back[-1] >= 40
+
+
 async def test_weights_are_held_while_no_pool_can_be_read() -> None:
     turns = Turns(Source(), routing={"policy": "Equal"})
     assert await turns.turn(current=(80, 20)) == [80, 20]

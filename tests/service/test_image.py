@@ -34,11 +34,13 @@ def test_the_copied_files_build_a_wheel_that_schedules_without_training_librarie
     installed = tmp_path / "site-packages"
     zipfile.ZipFile(wheel).extractall(installed)
     asked = (
-        "import sys, service.server, service.learned as learned\n"
+        "import sys, service.server, service.learned as learned, service.scaling as scaling\n"
         "from service.flags import add_flags\n"
         "path = learned.shipped_artifact()\n"
         f"assert str(path).startswith({str(installed)!r}), path\n"
         "learned.LearnedScheduler(path)\n"
+        f"assert str(scaling.SHIPPED).startswith({str(installed)!r}), scaling.SHIPPED\n"
+        "assert scaling.deciding_policy(None).name == 'discrete'\n"
         "assert not {'torch', 'gymnasium', 'kopf', 'kubernetes', 'pandas'} & set(sys.modules), 'too much'\n"
     )
     # run in the folder: what is installed here must not stand in for what the wheel lacks

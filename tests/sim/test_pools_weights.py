@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.pools import guard_weights
+from sim.envs.pool_batch import PoolsBatch, PoolsConfig, PoolsView
+from sim.pool_baselines import BASELINES
 
 
 def guarded(asked, current, ready, low=None, high=None, step=100):
@@ -100,3 +103,34 @@ def test_a_pool_that_comes_back_gets_its_traffic_step_by_step():
         weights = guarded([1, 1, 1], weights, [2, 2, 2], step=10)
         seen.append(weights[0])
     assert seen == [10, 20, 30, 34, 34, 34]
+
+
+def shown(plain: PoolsView, weights: np.ndarray, slower: float, turn: int) -> PoolsView:
+    """Two pools of 4 replicas under 20 req/s, the second so many times slower."""
+    pair = np.ones((1, 2))
+    rate = 20.0 * weights / 100.0
+    metrics = replace(
+        plain.metrics,
+        ready=4 * pair, request_rate=rate, latency_ms=np.where(rate > 0, [[100.0, 100.0 * slower]], np.nan),
+        error_ratio=0 * pair, utilisation=rate / 40.0, in_flight=0 * pair, weights_asked=weights,
+    )  # fmt: skip
+    return replace(
+        plain, metrics=metrics, load_rps=np.array([20.0]), capacity_rps=10 * pair, price=pair,
+        max_replicas=np.array([[8, 8]]), present=np.array([[True, True]]), now_s=np.array([15.0 * turn]),
+        sync_s=np.array([15]), slo_ms=np.array([200.0]),
+    )  # fmt: skip
+
+
+def test_the_latency_gradient_with_ejection_gives_a_pool_back_in_the_simulator_too():
+    batch = PoolsBatch(PoolsConfig(), 1, seed=0)
+    batch.reset()
+    plain, weights, seen = batch.view(), np.array([[50, 50]]), []
+    policy = BASELINES["latency-gradient + ejection"]()
+    for turn in range(30):
+        view = shown(plain, weights, 5.0 if 2 <= turn < 8 else 1.0, turn)
+        shares = (policy(view, 1.5).reshape(1, 2, 2)[:, :, 1] + 1.0) / 2.0
+        weights = guard_weights(shares, weights, [[4, 4]], np.zeros((1, 2), int), np.full((1, 2), 100))
+        seen.append(int(weights[0, 1]))
+    assert max(seen[2:8]) <= 5
+    assert seen[8:] == sorted(seen[8:])
+    assert seen[-1] >= 40

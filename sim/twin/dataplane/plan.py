@@ -14,6 +14,10 @@ from sim.twin.twin import workload_yaml
 EJECTION = "+ejection"
 POLICY = "Policy"
 SLO_MS = 240
+RULES = ("Ready", "Ready" + EJECTION)
+"""Sets of the demo and of `python -m sim.twin`, unless others are asked for."""
+RATE_RPS = 40.0
+"""To each of them."""
 
 
 @dataclass(frozen=True)
