@@ -13,6 +13,7 @@ from controller.policies.loader import load_policy
 from sim.baselines import Setting, with_scale_down_window
 from sim.replay import Protocol, ReplayResult, Window, protocol_windows, replay
 from training.analytic import ablations, bars
+from training.analytic.policy import BandNetwork
 from training.config import load_preset, read_preset
 from training.contestants import generated_windows
 from training.errors import ConfigError
@@ -117,6 +118,7 @@ def test_every_variant_is_a_preset(tmp_path: Path) -> None:
         preset = read_preset(tmp_path / "preset.yaml")
         assert preset.timesteps == variants.timesteps
         assert preset.algo == "analytic"
+        BandNetwork(preset, serving=True)  # refuses what does not go together
     changed = [name for name, values in variants.variants.items() if values]
     default = load_preset("default")
     for name in changed:
