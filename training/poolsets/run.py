@@ -5,102 +5,47 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from controller.policies.loader import builtin_names
 from sim.envs.pool_batch import PoolsConfig
+from training import updating
 from training.artifact import read_metadata
 from training.callbacks import seed_everything
 from training.config import Preset
 from training.environment import simulator_config
 from training.errors import ConfigError, ExportError
 from training.heldout_pools import evaluate_decider
-from training.interrupt import StopOnInterrupt, announce_stop
-from training.measuring import Measuring
 from training.poolsets.export import BUILTIN, ServiceBand, export_pools, pools_metadata
 from training.poolsets.learner import Learner, decider_of, loss_of, seen_range
 from training.poolsets.network import PoolsNetwork
 from training.poolsets.playing import ArtifactDecider, Ejecting, play
-from training.progress import make_progress
 from training.publish import provenance
-from training.runs import Checkpoint, MetricsFile, RunFolder
+from training.runs import Checkpoint, RunFolder
 from training.sitting import Plan, finish, say_stopped
 from training.tasks import Published
+from training.updating import read_checkpoint, updates_for
 
+ALGO = "evolution"
 MEASURED_SEED, MEASURED_EPISODES = 988_003, 128
 """Of the episodes that show how good the policy is while it is trained: no training and no benchmark uses
 them."""
 MEASURED = ("measured_loss",)
 
 
-class Trainer:
-    """A run folder, a learner, and the book-keeping between two updates."""
+class Trainer(updating.Trainer):
+    """The learner of one run, measured on held-out episodes now and then."""
 
     def __init__(self, plan: Plan, run: RunFolder, learner: Learner) -> None:
-        self.plan, self.run, self.preset, self.learner = plan, run, plan.preset, learner
-        self.metrics = MetricsFile(run.metrics, self.steps)
-        self._events = SummaryWriter(str(run.path / "tensorboard"), purge_step=self.steps)
-        self._started = time.monotonic() - self.metrics.elapsed_s
-        self._updates = _updates(self.preset, self.preset.timesteps)
-        self._measuring = Measuring(MEASURED, self.preset.timesteps)
+        updates = _updates(plan.preset, plan.preset.timesteps)
+        super().__init__(plan, run, learner, steps_an_update(plan.preset), updates, MEASURED)
+        self.learner = learner
 
-    @property
-    def steps(self) -> int:
-        """Control steps so far, over all sets."""
-        return self.learner.done * steps_an_update(self.preset)
-
-    def learn(self) -> tuple[Checkpoint, bool]:
-        """Update until the preset's steps are reached, or until Ctrl-C; the last checkpoint, and whether."""
-        every, shown = self.preset.checkpoint_every, self.plan.task.shown
-        with (
-            StopOnInterrupt(announce_stop) as stop,
-            make_progress(self.preset.timesteps, self.steps, self.plan.args.progress, shown) as progress,
-        ):
-            while self.learner.done < self._updates and not stop.requested:
-                before = self.steps
-                progress.update(self._update(before))
-                if self.steps // every > before // every:
-                    self.save()
-        self._events.close()
-        return self.save(), self.learner.done >= self._updates
-
-    def save(self) -> Checkpoint:
-        """Write a checkpoint, unless there is one. The JSON goes last: a zip that has one is whole."""
-        checkpoint = self.run.checkpoint_at(self.steps)
-        if not checkpoint.state.is_file():
-            torch.save(self.learner.state(), checkpoint.model)
-            state = {"timesteps": checkpoint.timesteps, "seed": self.plan.seed, "updates": self.learner.done}
-            checkpoint.state.write_text(json.dumps(state) + "\n")
-        return checkpoint
-
-    def _update(self, before: int) -> dict[str, float]:
-        began = time.monotonic()
-        outcome = self.learner.update()
-        now = time.monotonic()
-        row = {
-            "timesteps": float(self.steps),
-            "elapsed_s": now - self._started,
-            "steps_per_s": steps_an_update(self.preset) / max(now - began, 1e-9),
-            "reward": -outcome["loss"],
-            **outcome,
-            **self._measuring.columns(before, self.steps, self._measure),
-        }
-        self.metrics.write(row)
-        for name in ("reward", "steps_per_s", *(column.name for column in self.plan.task.shown)):
-            if row[name] == row[name]:
-                self._events.add_scalar(f"{self.plan.task.name}/{name}", row[name], self.steps)
-        return row
-
-    def _measure(self) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         """The averaged network's mean loss on held-out episodes, each at its own preference."""
         settings = self.preset.evolution
         act = Ejecting(decider_of(self.learner.average, self.learner.band), settings.ejects)
@@ -130,7 +75,7 @@ def train(plan: Plan) -> int:
 
 def export(run: RunFolder, checkpoint: Checkpoint, out: Path, name: str | None) -> float:
     """Write the artifact of a checkpoint's averaged parameters; the largest difference to them."""
-    state = _read(checkpoint.model)
+    state = read_checkpoint(checkpoint.model, ALGO)
     network = PoolsNetwork(run.preset().evolution.width)
     try:
         network.load_state_dict(state["average"])
@@ -159,7 +104,7 @@ def _begin(plan: Plan) -> Trainer:
     """The learner, new or as the checkpoint left it."""
     preset, seed = plan.preset, plan.seed
     seed_everything(seed, plan.done)
-    state = None if plan.checkpoint is None else _read(plan.checkpoint.model)
+    state = None if plan.checkpoint is None else read_checkpoint(plan.checkpoint.model, ALGO)
     band = _band(preset.evolution.service_policy) if state is None else ServiceBand(state["band"])
     falls = _updates(preset, preset.evolution.schedule_steps or preset.timesteps)
     learner = Learner(preset, replace(config_of(preset), clones=2), band, seed, falls)
@@ -170,7 +115,7 @@ def _begin(plan: Plan) -> Trainer:
 
 def _updates(preset: Preset, steps: int) -> int:
     """Updates that make up at least so many control steps."""
-    return max(1, -(-steps // steps_an_update(preset)))
+    return updates_for(steps, steps_an_update(preset))
 
 
 def _band(name: str) -> ServiceBand:
@@ -179,12 +124,3 @@ def _band(name: str) -> ServiceBand:
         known = ", ".join(builtin_names())
         raise ConfigError(f"evolution.service_policy: {name!r} is not one of {known}")
     return ServiceBand.from_file(path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(torch.load(path, weights_only=True))
-    except FileNotFoundError:
-        raise ExportError(f"{path}: no such model") from None
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise ExportError(f"{path}: not a checkpoint of --algo evolution: {error}") from error
