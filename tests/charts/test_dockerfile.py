@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -107,15 +108,28 @@ def test_the_context_holds_nothing_else() -> None:
     assert {line[1:] for line in patterns if line.startswith("!")} == set(EVERYTHING)
 
 
-def test_the_copied_files_build_a_wheel_with_the_operator_and_its_policy(tmp_path: Path) -> None:
-    context, wheels = tmp_path / "context", tmp_path / "wheels"
+def wheel_of(sources: Iterable[str], folder: Path) -> Path:
+    """The wheel that these files alone build."""
+    context, wheels = folder / "context", folder / "wheels"
     context.mkdir()
-    for source in OPERATOR:
+    for source in sources:
         _copy(ROOT / source, context / source)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels)]
     command += ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
     subprocess.run([*command, str(context)], check=True, capture_output=True, timeout=120)
     (wheel,) = wheels.glob("rl_scaler-*.whl")
+    return wheel
+
+
+def unpacked(stage: str, folder: Path) -> Path:
+    """A folder with what a stage of the Dockerfile would install."""
+    installed = folder / "site-packages"
+    zipfile.ZipFile(wheel_of(copied_from_context(stage_called(stage)), folder)).extractall(installed)
+    return installed
+
+
+def test_the_copied_files_build_a_wheel_with_the_operator_and_its_policy(tmp_path: Path) -> None:
+    wheel = wheel_of(OPERATOR, tmp_path)
     names = zipfile.ZipFile(wheel).namelist()
     packages = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert packages == {"controller"}
@@ -147,16 +161,7 @@ def test_the_default_target_is_the_operator() -> None:
 
 
 def test_the_training_files_build_a_wheel_that_can_tune_anywhere(tmp_path: Path) -> None:
-    context, wheels = tmp_path / "context", tmp_path / "wheels"
-    context.mkdir()
-    for source in copied_from_context(stage_called("build-training")):
-        _copy(ROOT / source, context / source)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels)]
-    command += ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
-    subprocess.run([*command, str(context)], check=True, capture_output=True, timeout=120)
-    (wheel,) = wheels.glob("rl_scaler-*.whl")
-    installed = tmp_path / "site-packages"
-    zipfile.ZipFile(wheel).extractall(installed)
+    installed = unpacked("build-training", tmp_path)
     asked = [sys.executable, "-m", "training.tune", "--preset", "nonsense"]
     # run in the folder: what is installed here must not stand in for what the wheel lacks
     done = subprocess.run(asked, cwd=installed, capture_output=True, text=True, timeout=120)

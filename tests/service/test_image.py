@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
-from tests.charts.test_dockerfile import ROOT, _copy, copied_from_context, of, stage_called, stages
+from tests.charts.test_dockerfile import of, stage_called, stages, unpacked
 
 
 def test_the_target_installs_the_serve_extra_and_runs_as_the_operator_does() -> None:
@@ -23,16 +21,7 @@ def test_the_target_installs_the_serve_extra_and_runs_as_the_operator_does() -> 
 
 
 def test_the_copied_files_build_a_wheel_that_schedules_without_training_libraries(tmp_path: Path) -> None:
-    context, wheels = tmp_path / "context", tmp_path / "wheels"
-    context.mkdir()
-    for source in copied_from_context(stage_called("build-serve")):
-        _copy(ROOT / source, context / source)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels)]
-    command += ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
-    subprocess.run([*command, str(context)], check=True, capture_output=True, timeout=120)
-    (wheel,) = wheels.glob("rl_scaler-*.whl")
-    installed = tmp_path / "site-packages"
-    zipfile.ZipFile(wheel).extractall(installed)
+    installed = unpacked("build-serve", tmp_path)
     asked = (
         "import sys, service.server, service.learned as learned, service.scaling as scaling\n"
         "from service.flags import add_flags\n"
