@@ -58,6 +58,19 @@ class Provenance:
     workloads: str
     versions: dict[str, str]
     traces: list[dict[str, str]] = field(default_factory=list)
+
+    def told(self) -> dict[str, Any]:
+        """As the metadata has it; name and version stand beside it."""
+        return {
+            "command": self.command,
+            "seed": self.seed,
+            "git_commit": self.git_commit,
+            "workloads": self.workloads,
+            "timesteps": self.timesteps,
+            "versions": self.versions,
+            **({"traces": self.traces} if self.traces else {}),
+        }
+
     """Recordings that it was trained on: `file` and `sha256` of each."""
 
 
@@ -94,11 +107,11 @@ def check_size(policy: Any) -> None:
         )
 
 
-def written(data: bytes, difference: float, out: Path) -> float:
-    """Write a graph that is equal to its model; raises ExportError for one that is not."""
+def written(data: bytes, difference: float, out: Path, of: str = "model") -> float:
+    """Write a graph that is equal to what it was made of; raises ExportError for one that is not."""
     if not difference <= PARITY_TOLERANCE:
         raise ExportError(
-            f"the graph differs from the model by {difference:g}, more than {PARITY_TOLERANCE:g}"
+            f"the graph differs from the {of} by {difference:g}, more than {PARITY_TOLERANCE:g}"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(data)
@@ -195,15 +208,7 @@ def metadata(
         },
         "action_schema": action_schema,
         "preference_range": [0, 100],
-        "provenance": {
-            "command": provenance.command,
-            "seed": provenance.seed,
-            "git_commit": provenance.git_commit,
-            "workloads": provenance.workloads,
-            "timesteps": provenance.timesteps,
-            "versions": provenance.versions,
-            **({"traces": provenance.traces} if provenance.traces else {}),
-        },
+        "provenance": provenance.told(),
         "evaluation": evaluation,
     }
     if seen is not None:

@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from sim.demo.poolsstate import PoolsState
-from sim.demo.terminal import alarms, clock, footer, milliseconds, sparkline
+from sim.demo.terminal import LiveView, alarms, clock, footer, milliseconds, sparkline
 from sim.twin.errors import Json
 
-_LINE_EVERY_S = 5.0
 _WIDTH = 60
 
 
-class PoolsView:
-    """`with PoolsView(state) as view: view.refresh()` whenever there is something new."""
+class PoolsView(LiveView):
+    """Each set of pools under the other."""
 
     def __init__(self, state: PoolsState, console: Console) -> None:
-        self._state, self._console = state, console
-        self._live: Live | None = None
-        self._printed = 0.0
+        super().__init__(console, refresh_per_second=4)
+        self._state = state
 
-    def __enter__(self) -> PoolsView:
-        if self._console.is_terminal:
-            render = self._render
-            self._live = Live(console=self._console, refresh_per_second=4, get_renderable=render)
-            self._live.__enter__()
-        return self
+    def line(self) -> str:
+        """One line for logs."""
+        return line(self._state.snapshot())
 
-    def __exit__(self, *exc: Any) -> None:
-        if self._live is not None:
-            self._live.__exit__(None, None, None)
-
-    def refresh(self) -> None:
-        """Prints a line if it is time for one; the live view refreshes itself."""
-        now = time.monotonic()
-        if self._live is None and now - self._printed >= _LINE_EVERY_S:
-            self._printed = now
-            self._console.print(line(self._state.snapshot()), soft_wrap=True, highlight=False)
-
-    def _render(self) -> RenderableType:
+    def picture(self) -> RenderableType:
+        """The live view."""
         shot = self._state.snapshot()
         return Group(
             Text(_title(shot), "bold"), *(_panel(one, shot) for one in shot["services"]), footer(shot)

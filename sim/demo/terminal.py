@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
@@ -22,17 +23,26 @@ _LINE_EVERY_S = 5.0
 _COLOURS = ("cyan", "dark_orange")
 
 
-class TerminalView:
-    """`with TerminalView(state) as view: view.refresh()` whenever there is something new."""
+class LiveView(ABC):
+    """`with view: view.refresh()` whenever there is something new; several times a second on a terminal."""
 
-    def __init__(self, state: DemoState, console: Console | None = None) -> None:
-        self._state, self._console = state, console or Console()
+    def __init__(self, console: Console, refresh_per_second: int) -> None:
+        self._console, self._refresh_per_second = console, refresh_per_second
         self._live: Live | None = None
         self._printed = 0.0
 
-    def __enter__(self) -> TerminalView:
+    @abstractmethod
+    def line(self) -> str:
+        """One line for logs."""
+
+    @abstractmethod
+    def picture(self) -> RenderableType:
+        """The live view."""
+
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._live = Live(console=self._console, refresh_per_second=8, get_renderable=self._render)
+            often = self._refresh_per_second
+            self._live = Live(console=self._console, refresh_per_second=often, get_renderable=self.picture)
             self._live.__enter__()
         return self
 
@@ -45,9 +55,22 @@ class TerminalView:
         now = time.monotonic()
         if self._live is None and now - self._printed >= _LINE_EVERY_S:
             self._printed = now
-            self._console.print(line(self._state.snapshot()), soft_wrap=True, highlight=False)
+            self._console.print(self.line(), soft_wrap=True, highlight=False)
 
-    def _render(self) -> RenderableType:
+
+class TerminalView(LiveView):
+    """Both autoscalers side by side."""
+
+    def __init__(self, state: DemoState, console: Console | None = None) -> None:
+        super().__init__(console or Console(), refresh_per_second=8)
+        self._state = state
+
+    def line(self) -> str:
+        """One line for logs."""
+        return line(self._state.snapshot())
+
+    def picture(self) -> RenderableType:
+        """The live view."""
         width = self._console.width
         return render(self._state.snapshot(), width)
 

@@ -10,15 +10,14 @@ import torch
 
 from training.analytic.policy import SCHEMA, BandNetwork
 from training.artifact import (
-    PARITY_TOLERANCE,
     ObservationRange,
     Provenance,
     metadata,
     module_graph,
     random_observations,
     set_metadata,
+    written,
 )
-from training.errors import ExportError
 
 OBSERVATIONS = 100_000
 """Random ones that the graph is compared on."""
@@ -36,14 +35,7 @@ def export_network(
     proto = module_graph(frozen)
     set_metadata(proto, metadata(SCHEMA, provenance, {}, seen))
     data = proto.SerializeToString()
-    difference = parity(frozen, data, OBSERVATIONS, seed=0)
-    if not difference <= PARITY_TOLERANCE:
-        raise ExportError(
-            f"the graph differs from the network by {difference:g}, more than {PARITY_TOLERANCE:g}"
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(data)
-    return difference
+    return written(data, parity(frozen, data, OBSERVATIONS, seed=0), out, of="network")
 
 
 def parity(network: BandNetwork, data: bytes, count: int, seed: int) -> float:

@@ -18,7 +18,7 @@ from onnx import TensorProto, compose, helper
 
 from controller.core import OBSERVATION_SCHEMA
 from controller.core.poolfeatures import POOL_SCHEMA, SET_SCHEMA
-from training.artifact import OPSET, PARITY_TOLERANCE, Provenance, set_metadata, traced_graph
+from training.artifact import OPSET, Provenance, set_metadata, traced_graph, written
 from training.errors import ExportError
 from training.poolsets.network import PoolsNetwork
 from training.tasks.base import described
@@ -76,14 +76,7 @@ def export_pools(
     proto = pools_graph(network, band)
     set_metadata(proto, metadata)
     data = proto.SerializeToString()
-    difference = parity(network, band, data)
-    if not difference <= PARITY_TOLERANCE:
-        raise ExportError(
-            f"the graph differs from the network by {difference:g}, more than {PARITY_TOLERANCE:g}"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return difference
+    return written(data, parity(network, band, data), path, of="network")
 
 
 def pools_metadata(
@@ -101,14 +94,7 @@ def pools_metadata(
         "set_schema": described(SET_SCHEMA),
         "action_schema": ACTION_SCHEMA,
         "preference_range": [0, 100],
-        "provenance": {
-            "command": provenance.command,
-            "seed": provenance.seed,
-            "git_commit": provenance.git_commit,
-            "workloads": provenance.workloads,
-            "timesteps": provenance.timesteps,
-            "versions": provenance.versions,
-        },
+        "provenance": provenance.told(),
         "evaluation": evaluation or {},
     }
     if seen is not None:
