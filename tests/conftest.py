@@ -33,6 +33,8 @@ from tests.integration.harness import (
 KUBECONFIG_VARIABLE = "RLSCALER_TEST_KUBECONFIG"
 CRD_FILES = sorted((ROOT / "charts" / "crds").glob("*.yaml"))
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+MADE_BEFORE = pytest.StashKey[int]()
+"""Objects that had been made when a test was tried first."""
 
 
 def pytest_configure() -> None:
@@ -117,6 +119,18 @@ def _namespace(cluster: Cluster) -> Iterator[Namespace]:
     if cluster.twin is None:
         readiness.stop()
     cluster.api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(autouse=True)
+def _cleared_for_another_try(request: pytest.FixtureRequest) -> None:
+    """A test that is tried again finds nothing of what it made before."""
+    if "shared_namespace" not in request.fixturenames:
+        return
+    api: Api = request.getfixturevalue("cluster").api
+    if getattr(request.node, "execution_count", 1) == 1:
+        request.node.stash[MADE_BEFORE] = len(api.made)
+    else:
+        api.delete_made_since(request.node.stash[MADE_BEFORE])
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,8 @@ class Api:
         from kubernetes.config import new_client_from_config
 
         self._client = new_client_from_config(config_file=str(kubeconfig))  # type: ignore[no-untyped-call]
+        self.made: list[str] = []
+        """Paths of what was created in namespaces, in this order."""
 
     def request(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Json:
         from kubernetes.client.exceptions import ApiException
@@ -105,7 +107,10 @@ class Api:
         return self.request("PATCH", path, body, MERGE)
 
     def create(self, path: str, body: Json) -> Json:
-        return self.request("POST", path, body)
+        created = self.request("POST", path, body)
+        if "/namespaces/" in path:
+            self.made.append(f"{path}/{created['metadata']['name']}")
+        return created
 
     def delete(self, path: str) -> None:
         try:
@@ -113,6 +118,21 @@ class Api:
         except ApiError as error:
             if error.status != 404:
                 raise
+
+    def exists(self, path: str) -> bool:
+        try:
+            return bool(self.get(path))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return False
+
+    def delete_made_since(self, count: int) -> None:
+        """What was made in namespaces after the first `count`, the last first, each when the one before it is gone."""
+        while len(self.made) > count:
+            path = self.made.pop()
+            self.delete(path)
+            eventually(lambda path=path: not self.exists(path), timeout_s=30.0)  # type: ignore[misc]
 
 
 @dataclass
