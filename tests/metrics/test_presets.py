@@ -28,13 +28,13 @@ def context(service: str, percentile: float = 95.0, time_scale: float = 1.0) -> 
 
 
 async def read_as(source: PrometheusSource, queries: Any, expected: dict[str, Any]) -> None:
-    """Until the signals read as expected: a scrape that a busy machine delays bends the rates of one window."""
+    """Until the signals read as expected: a scrape that a busy machine delays bends one window's rates."""
     deadline = time.monotonic() + 10 * WINDOW_S
     while True:
         readings = await source.read(queries)
         failures = {name: reading for name, reading in readings.items() if reading.outcome is not Outcome.OK}
         found = {name: readings[name].value for name in expected}
-        if time.monotonic() > deadline or not failures and found == expected:
+        if time.monotonic() > deadline or (not failures and found == expected):
             break
         await asyncio.sleep(0.25)
     assert not failures
