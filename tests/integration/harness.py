@@ -128,7 +128,7 @@ class Api:
             return False
 
     def delete_made_since(self, count: int) -> None:
-        """What was made in namespaces after the first `count`: the last first, and one when the other is gone."""
+        """What was made in namespaces after the first `count`: the last first, each when the next is gone."""
         while len(self.made) > count:
             path = self.made.pop()
             self.delete(path)
