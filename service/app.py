@@ -12,12 +12,12 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from controller import __version__
+from controller.server.docspage import add_docs
 from controller.server.pages import add_static
 from controller.server.streams import Streams
 from service import invalid, models
 from service.demo import Demo
 from service.demo_routes import add_demo
-from service.docspage import add_docs
 from service.engine import Engine
 from service.errors import Conflict, FieldError, NotFound, StateError
 from service.guards import OPEN, Guards

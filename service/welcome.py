@@ -6,9 +6,9 @@ from html import escape
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse
 
 from controller import __version__
+from controller.server.plainpage import page_of
 from service.engine import Engine
 from service.routes import json_answer
 
@@ -21,27 +21,6 @@ LINKS = {
     "scale": ("/scale", "services whose servers are added and removed by their readings"),
     "metrics": ("/metrics", "figures for Prometheus"),
 }
-POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
-
-
-def page_of(title: str, content: str, frame_ancestors: str = "'none'") -> Response:
-    """A page without script, in the style of the others (controller/server/static/base.css).
-
-    content: what goes into `main`, in sections of class card.
-    """
-    html = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n"
-        '<link rel="icon" href="static/icon.svg" type="image/svg+xml">\n'
-        '<link rel="stylesheet" href="static/base.css">\n</head>\n<body>\n'
-        '<a class="skip" href="#main">Skip to the content</a>\n'
-        '<header class="top"><div><img src="static/icon.svg" alt="">'
-        f"<h1>{escape(title)}</h1></div></header>\n"
-        f'<main id="main" tabindex="-1">\n{content}\n</main>\n</body>\n</html>\n'
-    )
-    headers = {"Content-Security-Policy": f"{POLICY}; frame-ancestors {frame_ancestors}"}
-    return HTMLResponse(html, headers=headers)
 
 
 def add_welcome(app: FastAPI, engine: Engine) -> None:

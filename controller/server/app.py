@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from controller import __version__
 from controller.explain import headline, sections
 from controller.server import query
+from controller.server.docspage import add_docs
 from controller.server.probe import Probe
 from controller.server.watching import FOLLOWED, add_watching, asked, documented, refused
 
@@ -25,7 +26,8 @@ _EXPLAINED = {"words": "true: with a headline and sections of sentences, as the 
 
 def create_app(probe: Probe) -> FastAPI:
     """Routes over one operator."""
-    app = FastAPI(title="rl-scaler", version=__version__, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="rl-scaler", version=__version__, docs_url=None, redoc_url=None)
+    add_docs(app)
     _health(app, probe)
     _telling(app, probe)
     add_watching(app, probe)

@@ -251,3 +251,14 @@ def test_brief_records_say_no_more_than_whole_ones() -> None:
     assert brief.pop("clamps") == ["Bounds"]
     assert {key: whole[key] for key in brief} == brief
     assert replace(made, error="no").brief()["error"] == "no"
+
+
+async def test_the_docs_list_every_route_without_another_host(operator: Operator) -> None:
+    paths, page = (await get(operator, "/openapi.json")).json()["paths"], await get(operator, "/docs")
+    assert {"/healthz", "/metrics", "/v1/decisions", "/v1/explain/{namespace}/{name}"} <= paths.keys()
+    for path, item in paths.items():
+        for method in item:
+            assert f"{method.upper()} {path}" in page.text
+    assert "An age such as 90s, 15m or 2h, or an RFC 3339 time." in page.text
+    assert "://" not in page.text
+    assert "script" not in page.headers["content-security-policy"]

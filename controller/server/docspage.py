@@ -9,18 +9,19 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 
-from service.welcome import page_of
+from controller.server.pages import NOBODY
+from controller.server.plainpage import page_of
 
 METHODS = ("get", "post", "put", "patch", "delete")
 Schema = Mapping[str, Any]
 
 
-def add_docs(app: FastAPI, frame_ancestors: str) -> None:
-    """`/docs`."""
+def add_docs(app: FastAPI, frame_ancestors: str = NOBODY) -> None:
+    """`/docs`; frame_ancestors as for `pages.page`."""
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        return page_of("rl-scaler serve: routes", docs_html(app.openapi()), frame_ancestors)
+        return page_of(f"{app.title}: routes", docs_html(app.openapi()), frame_ancestors)
 
 
 def docs_html(document: Schema) -> str:
@@ -50,7 +51,7 @@ def _operation(document: Schema, path: str, method: str, operation: Schema) -> s
         f"<p>{escape(operation.get('description', ''))}</p>",
     ]
     rows = [
-        (f"{one['name']} (in the {one['in']})", one["schema"], one.get("required", False))
+        (f"{one['name']} (in the {one['in']})", _told(one), one.get("required", False))
         for one in operation.get("parameters", [])
     ]
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
@@ -67,6 +68,11 @@ def _operation(document: Schema, path: str, method: str, operation: Schema) -> s
     if fields:
         parts.append(_table(document, "Fields of the answer", "Always", fields))
     return "\n".join([*parts, "</section>"])
+
+
+def _told(parameter: Schema) -> Schema:
+    """Its schema, with the description that may stand beside it."""
+    return {"description": parameter.get("description", ""), **parameter["schema"]}
 
 
 def _table(document: Schema, title: str, column: str, rows: list[tuple[str, Schema, bool]]) -> str:
