@@ -79,6 +79,15 @@ class Chosen:
         )
 
 
+def _for_one_service(chosen: Chosen, why: str) -> Chosen:
+    """The same, or what is wrong with a policy for pools where one for a service is wanted."""
+    if not isinstance(chosen.policy, PoolsPolicy):
+        return chosen
+    trouble = Trouble(Reason.POLICY_NEEDS_POOLS, f"{chosen.policy.name} decides for pools; {why}")
+    stand_in = UnavailablePolicy(trouble.reason, trouble.message)
+    return replace(chosen, policy=stand_in, trouble=trouble, note=None)
+
+
 class PolicyBook:
     """Chooses and loads policies; equal formulas and equal artifacts give the same object.
 
@@ -111,12 +120,14 @@ class PolicyBook:
         if policy.formula is not None:
             return Chosen(self._formula(policy.formula))
         chosen = await self.artifact(entry.namespace, policy.artifact, before, digest)
-        if isinstance(chosen.policy, PoolsPolicy) and not entry.spec.backends:
-            words = f"{chosen.policy.name} decides for pools; it needs spec.backends"
-            trouble = Trouble(Reason.POLICY_NEEDS_POOLS, words)
-            stand_in = UnavailablePolicy(trouble.reason, trouble.message)
-            return replace(chosen, policy=stand_in, trouble=trouble, note=None)
-        return chosen
+        return chosen if entry.spec.backends else _for_one_service(chosen, "it needs spec.backends")
+
+    async def candidate(
+        self, namespace: str, artifact: Artifact, before: Chosen | None = None, digest: str = ""
+    ) -> Chosen:
+        """The policy of a canary's artifact, see `artifact`; one for pools cannot be scored."""
+        chosen = await self.artifact(namespace, artifact, before, digest)
+        return _for_one_service(chosen, "a canary is scored by the replicas of one service")
 
     async def artifact(
         self, namespace: str, artifact: Artifact, before: Chosen | None = None, digest: str = ""

@@ -116,7 +116,7 @@ class Preparer:
         base = await self._book.choose(entry, work.base if work is not None else None, earlier.base)
         if spec is None:
             return base, None
-        candidate = await self._book.artifact(
+        candidate = await self._book.candidate(
             entry.namespace, spec.artifact, old.candidate if old is not None else None, earlier.canary
         )
         return base, renewed(entry, base, candidate, old, self._clock)

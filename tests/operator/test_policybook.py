@@ -1,4 +1,4 @@
-"""Which policy an RLScaler gets without an artifact."""
+"""Which policy an RLScaler gets, of formulas and of artifacts that come with the operator."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from controller.api.artifact import Artifact
+from controller.api.constants import Reason
 from controller.api.validation import parse_spec
 from controller.core.formulas import KedaPolicy
 from controller.policybook import Chosen, PolicyBook
@@ -49,3 +51,19 @@ async def test_equal_formulas_are_one_policy_so_that_the_engine_asks_once_for_al
     first, second, other = [await chosen(shelf, keda(rate)) for rate in ("5", "5.0", "6")]
     assert first.policy is second.policy
     assert other.policy is not first.policy
+
+
+async def test_a_policy_for_pools_is_refused_where_one_service_is_decided_for() -> None:
+    pools = {"builtin": "pools"}
+    single = await chosen(book(), {"type": "RL", "artifact": pools})
+    canary = await book().candidate("shop", Artifact.model_validate(pools))
+    for found, why in (
+        (single, "it needs spec.backends"),
+        (canary, "a canary is scored by the replicas of one service"),
+    ):
+        assert found.trouble is not None
+        assert found.trouble.reason == Reason.POLICY_NEEDS_POOLS
+        assert found.trouble.message == f"pools decides for pools; {why}"
+        assert found.policy.type == "RL"
+    fine = await book().candidate("shop", Artifact.model_validate({"builtin": "default"}))
+    assert (fine.facts.name, fine.trouble) == ("default", None)
