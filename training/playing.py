@@ -100,6 +100,8 @@ class _Piece:
     """A part and where it belongs."""
 
     number: int
+    place: int
+    """Among the round's contestants: two runs begun in one second have one label."""
     label: str
     part: Part
     setup: Setup
@@ -127,21 +129,24 @@ def play_rounds(
         [contestant(name, one.setup.sweep, one.setup.protocol) for name in one.names] for one in rounds
     ]
     pieces = [
-        _Piece(number, made.name, part, one.setup)
+        _Piece(number, place, made.name, part, one.setup)
         for number, one in enumerate(rounds)
-        for name, made in zip(one.names, contestants[number], strict=True)
+        for place, (name, made) in enumerate(zip(one.names, contestants[number], strict=True))
         for part in split(name, made, one.windows, seeds)
     ]
-    found: list[dict[str, Figures]] = [
-        {made.name: _empty(made, len(one.windows) * len(seeds)) for made in contestants[number]}
+    found: list[list[Figures]] = [
+        [_empty(made, len(one.windows) * len(seeds)) for made in contestants[number]]
         for number, one in enumerate(rounds)
     ]
     for piece, figures in _played(pieces, jobs):
         for figure, values in figures.items():
-            found[piece.number][piece.label][figure][:, list(piece.part.cases)] = values
+            found[piece.number][piece.place][figure][:, list(piece.part.cases)] = values
         advance(piece.number, piece.label, len(piece.part.cases))
     return [
-        [_outcomes(made, found[number][made.name], len(seeds)) for made in contestants[number]]
+        [
+            _outcomes(made, figures, len(seeds))
+            for made, figures in zip(contestants[number], found[number], strict=True)
+        ]
         for number in range(len(rounds))
     ]
 

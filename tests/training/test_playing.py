@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,20 @@ def assert_same(first: list[Outcomes], second: list[Outcomes]) -> None:
         assert one.settings == other.settings
         for figure in FIGURES:
             assert np.array_equal(getattr(one, figure), getattr(other, figure), equal_nan=True), figure
+
+
+def test_two_artifacts_of_one_label_are_two_contestants(windows: list[Window], tmp_path: Path) -> None:
+    paths = []
+    for folder, name in (("a", "default"), ("b", "ppo")):
+        path = tmp_path / folder / "20260101-000000-ppo-0" / "policy.onnx"
+        path.parent.mkdir(parents=True)
+        path.write_bytes((resources.files("controller.policies") / "builtin" / f"{name}.onnx").read_bytes())
+        paths.append(str(path))
+    setup = Setup(PROTOCOL, Sweep(preferences=(50,)), "core", 1, None)
+    together = play_all(paths, windows[:1], SEEDS, setup, lambda label, cases: None)
+    apart = [play_all([path], windows[:1], SEEDS, setup, lambda label, cases: None)[0] for path in paths]
+    assert_same(together, apart)
+    assert not np.array_equal(together[0].cost, together[1].cost)
 
 
 def test_results_do_not_depend_on_the_number_of_processes(windows: list[Window], tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in variants.variants:
             print(f"== {name}", flush=True)
             artifacts[str(train_variant(variants, name, args.out / slug(name)))] = name
-        found = judge_all([Path(path) for path in artifacts], args.trace, args.jobs)
+        found = judge_all([Path(path) for path in artifacts], args.trace, args.jobs, args.scale_down_window)
     except (ConfigError, RunError, TraceError) as error:
         print(f"ablations: {error}", file=sys.stderr)
         return 2

@@ -121,12 +121,18 @@ def groups_of_windows(traces: Sequence[str], protocol: Protocol) -> dict[str, li
     return groups
 
 
-def judge_all(artifacts: Sequence[Path], traces: Sequence[str], jobs: int = 2) -> dict[str, dict[str, Bars]]:
+def judge_all(
+    artifacts: Sequence[Path],
+    traces: Sequence[str],
+    jobs: int = 2,
+    scale_down_window_s: int = Sweep.scale_down_window_s,
+) -> dict[str, dict[str, Bars]]:
     """Bars by kind of windows and artifact. Raises ConfigError for what cannot be read."""
     protocol = Protocol()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cache = Path(base) / "rl-scaler" / "evaluation"
-    setup = Setup(protocol, Sweep(preferences=PREFERENCES), "fused", jobs, cache)
+    sweep = Sweep(preferences=PREFERENCES, scale_down_window_s=scale_down_window_s)
+    setup = Setup(protocol, sweep, "fused", jobs, cache)
     names = [HPA, FORECAST, CLAIRVOYANT, *(str(path) for path in artifacts)]
     found = {}
     for kind, windows in groups_of_windows(traces, protocol).items():
@@ -173,6 +179,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--trace", nargs="*", default=[], help="recordings to judge on too: FILE, or FILE:COLUMN of a table"
     )
     parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument(
+        "--scale-down-window",
+        type=int,
+        default=Sweep.scale_down_window_s,
+        help="seconds, of all but the HPA; default: %(default)s",
+    )
     parser.add_argument("--json", type=Path, help="every figure")
 
 
@@ -191,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     artifacts = [path / "policy.onnx" if path.is_dir() else path for path in args.policies]
     try:
-        found = judge_all(artifacts, args.trace, args.jobs)
+        found = judge_all(artifacts, args.trace, args.jobs, args.scale_down_window)
     except (ConfigError, TraceError) as error:
         print(f"bars: {error}", file=sys.stderr)
         return 2
