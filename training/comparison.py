@@ -102,8 +102,6 @@ def check_arguments(args: argparse.Namespace) -> None:
             )
     if args.seed < 0:
         raise ConfigError(f"--seed: {args.seed} is not allowed; 0 or more is")
-    if not 0 <= args.scale_down_window <= 3600:
-        raise ConfigError(f"--scale-down-window: {args.scale_down_window} is not allowed; 0..3600 is")
 
 
 def _check_names(names: Sequence[str]) -> None:

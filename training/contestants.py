@@ -36,6 +36,11 @@ class Sweep:
     scale_down_window_s: int = 300
     """behavior.scaleDown.stabilizationWindowSeconds of everybody who does not sweep it."""
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a window that the API would refuse."""
+        if not 0 <= self.scale_down_window_s <= 3600:
+            raise ConfigError(f"--scale-down-window: {self.scale_down_window_s} is not allowed; 0..3600 is")
+
 
 @dataclass(frozen=True)
 class Contestant:

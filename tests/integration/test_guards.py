@@ -170,10 +170,10 @@ def test_a_service_goes_to_zero_after_the_cooldown_and_wakes_above_the_threshold
     eventually(lambda: ns.replicas(name) == 0, timeout_s=25)
     made = list(reversed(operator.decisions(ns.name, name)))
     zero = next(index for index, each in enumerate(made) if each["desiredReplicas"] == 0)
-    busy = max(i for i, each in enumerate(made[:zero]) if each["observation"]["requestRate"] > 8)
+    busy = max(i for i, each in enumerate(made[:zero]) if each["observation"].get("requestRate", 0) > 8)
     times = [datetime.fromisoformat(made[index]["time"]).timestamp() for index in (busy, zero)]
-    # a decision is told some milliseconds after its readings, which are seconds at this time scale
-    assert (times[1] - times[0]) * TIME_SCALE >= 90 - 15
+    # told some milliseconds after its readings, seconds at this time scale; a turn too early would be 15
+    assert (times[1] - times[0]) * TIME_SCALE >= 90 - 7.5
     assert min(each["desiredReplicas"] for each in made[:zero]) >= 1
 
     periods(5)

@@ -133,6 +133,17 @@ def test_every_variant_is_a_preset(tmp_path: Path, file: str) -> None:
         assert not same, name
 
 
+def test_a_window_out_of_range_is_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ablations.main(["--scale-down-window", "9999", "--out", str(tmp_path / "runs")]) == 2
+    assert bars.main([str(tmp_path / "policy.onnx"), "--scale-down-window", "-1"]) == 2
+    told = capsys.readouterr().err
+    assert "--scale-down-window: 9999 is not allowed; 0..3600 is" in told
+    assert "--scale-down-window: -1 is not allowed; 0..3600 is" in told
+    assert not (tmp_path / "runs").exists()
+
+
 def test_what_is_no_variant_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--only"):
         ablations.Variants.read(ablations.FILE).only(["nonsense"])

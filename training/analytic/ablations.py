@@ -20,7 +20,7 @@ import yaml
 from rich.console import Console
 
 from sim.errors import TraceError
-from training.analytic.bars import add_options, judge_all, print_bars, save
+from training.analytic.bars import add_options, judge_all, print_bars, save, sweep_of
 from training.config import dump_preset, load_preset, read_preset
 from training.errors import ConfigError, RunError
 from training.tuning.space import with_values
@@ -111,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_options(parser)
     args = parser.parse_args(argv)
     try:
+        sweep = sweep_of(args)
         variants = Variants.read(args.file).only(args.only)
         if args.timesteps:
             variants = Variants(variants.preset, int(args.timesteps), variants.seed, variants.variants)
@@ -118,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in variants.variants:
             print(f"== {name}", flush=True)
             artifacts[str(train_variant(variants, name, args.out / slug(name)))] = name
-        found = judge_all([Path(path) for path in artifacts], args.trace, args.jobs, args.scale_down_window)
+        found = judge_all([Path(path) for path in artifacts], args.trace, args.jobs, sweep)
     except (ConfigError, RunError, TraceError) as error:
         print(f"ablations: {error}", file=sys.stderr)
         return 2

@@ -122,16 +122,12 @@ def groups_of_windows(traces: Sequence[str], protocol: Protocol) -> dict[str, li
 
 
 def judge_all(
-    artifacts: Sequence[Path],
-    traces: Sequence[str],
-    jobs: int = 2,
-    scale_down_window_s: int = Sweep.scale_down_window_s,
+    artifacts: Sequence[Path], traces: Sequence[str], jobs: int, sweep: Sweep
 ) -> dict[str, dict[str, Bars]]:
     """Bars by kind of windows and artifact. Raises ConfigError for what cannot be read."""
     protocol = Protocol()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cache = Path(base) / "rl-scaler" / "evaluation"
-    sweep = Sweep(preferences=PREFERENCES, scale_down_window_s=scale_down_window_s)
     setup = Setup(protocol, sweep, "fused", jobs, cache)
     names = [HPA, FORECAST, CLAIRVOYANT, *(str(path) for path in artifacts)]
     found = {}
@@ -188,6 +184,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="every figure")
 
 
+def sweep_of(args: argparse.Namespace) -> Sweep:
+    """The dials that `add_options` asks for. Raises ConfigError."""
+    return Sweep(preferences=PREFERENCES, scale_down_window_s=args.scale_down_window)
+
+
 def save(found: dict[str, dict[str, Bars]], path: Path | None) -> None:
     """Every figure as JSON, if a path is given."""
     if path:
@@ -203,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     artifacts = [path / "policy.onnx" if path.is_dir() else path for path in args.policies]
     try:
-        found = judge_all(artifacts, args.trace, args.jobs, args.scale_down_window)
+        found = judge_all(artifacts, args.trace, args.jobs, sweep_of(args))
     except (ConfigError, TraceError) as error:
         print(f"bars: {error}", file=sys.stderr)
         return 2
