@@ -82,6 +82,10 @@ class Case:
     error: str = ""
     retry_after_s: float = 0.0
 
+    def release(self) -> None:
+        """Let go of what the turn knew, once it is over: its batch lives until the last of thousands is."""
+        vars(self).update(vars(Case(self.entry, self.generation, self.due_s)))
+
     @property
     def current(self) -> int:
         return sum(target.replicas for target in self.targets)

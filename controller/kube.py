@@ -17,7 +17,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
@@ -106,6 +107,9 @@ class Kube:
         configuration = Configuration()
         await load_credentials(configuration, kubeconfig)
         configuration.connection_pool_maxsize = concurrency + MOST_WATCHES
+        # aiohttp would look for proxies and a ~/.netrc anew for each request, in a thread each time
+        configuration.client_session_kwargs = {"trust_env": False}
+        configuration.proxy = configuration.proxy or environment_proxy(configuration.host)
         client = ApiClient(configuration)
         # who it was, in the API server's audit log
         client.user_agent = f"rl-scaler/{__version__} ({socket.gethostname()}; pid {os.getpid()})"
@@ -300,6 +304,14 @@ async def load_credentials(configuration: Any, kubeconfig: str = "") -> None:
     except (ConfigException, OSError, yaml.YAMLError, *_MALFORMED) as error:
         allowed = f"a readable kubeconfig, or a pod's ServiceAccount ({error})"
         raise SettingsError("--kubeconfig", kubeconfig, allowed) from error
+
+
+def environment_proxy(url: str) -> str | None:
+    """The proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY (or in small letters) name for a URL."""
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 _MALFORMED = (ValueError, TypeError, KeyError, AttributeError)

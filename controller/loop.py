@@ -187,6 +187,7 @@ class ControlLoop:
 
     def _done(self, case: Case) -> None:
         self._finish(case.entry.uid, case.retry_after_s)
+        case.release()
 
     def _finish(self, uid: str, wait_s: float) -> None:
         """The turn is over; the next one is at the object's next point, or after what it has to wait."""

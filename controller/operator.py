@@ -305,16 +305,19 @@ def handlers(operator: Operator) -> kopf.OperatorRegistry:
         await operator.stop()
 
     @kopf.on.login(registry=registry)
-    async def login(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo:
-        return await _connection(operator.kube.configuration, settings.networking.trust_env)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return await _connection(operator.kube.configuration)
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    def is_news(body: Mapping[str, Any], event: Mapping[str, Any], **_: Any) -> bool:
+        return event["type"] == "DELETED" or not operator.registry.shows(body["metadata"])
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, when=is_news)
     async def rlscaler(type: str | None, body: Mapping[str, Any], **_: Any) -> None:
         if type == "DELETED":
             operator.gone(body["metadata"]["uid"])
         else:
             metadata = _plain(body["metadata"])
-            if operator.registry.knows(metadata):  # mostly our own status, written just now
+            if operator.registry.knows(metadata):
                 operator.seen({"metadata": metadata, "status": _plain(body.get("status") or {})})
             else:
                 operator.seen(_plain(body))
@@ -352,7 +355,7 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.persistence.progress_storage = NoProgress()
 
 
-async def _connection(configuration: Any, trust_env: bool) -> kopf.ConnectionInfo:
+async def _connection(configuration: Any) -> kopf.ConnectionInfo:
     """kopf's credentials, from the client's own: one way to log in for both."""
     key = await configuration.get_api_key_with_prefix("BearerToken") or ""
     scheme, _, token = key.rpartition(" ")
@@ -366,7 +369,7 @@ async def _connection(configuration: Any, trust_env: bool) -> kopf.ConnectionInf
         token=token or None,
         certificate_path=configuration.cert_file,
         private_key_path=configuration.key_file,
-        trust_env=trust_env,
+        proxy_url=configuration.proxy,
     )
 
 

@@ -161,6 +161,11 @@ class Registry:
         entry = self.entries.get(metadata["uid"])
         return entry is not None and entry.generation == int(metadata.get("generation", 0))
 
+    def shows(self, metadata: Json) -> bool:
+        """Whether this very version is known already: mostly our own status, written just now."""
+        entry = self.entries.get(metadata["uid"])
+        return entry is not None and entry.resource_version == metadata.get("resourceVersion", "")
+
     def forget(self, uid: str) -> Entry | None:
         """Drop a deleted RLScaler; whoever still holds the entry sees that it is no longer alive."""
         entry = self.entries.pop(uid, None)

@@ -221,10 +221,14 @@ def test_a_used_up_flap_budget_is_said_once_and_refuses_only_scale_downs(
     high = ns.replicas(name)
     eventually(partial(unchanged_for, ns, name, 5), timeout_s=40)
     assert ns.replicas(name) == high
-    told = [event["reason"] for event in all_events(ns, name)]
-    assert told.count("SuccessfulRescale") == len(told), "a clamp is no Event"
+    told = {event["reason"] for event in all_events(ns, name)} - OF_METRICS
+    assert told == {"SuccessfulRescale"}, "a clamp is no Event"
     traffic.set(ns.name, name, rate=90.0)
     eventually(lambda: ns.replicas(name) > high)
+
+
+OF_METRICS = {"MetricsUnavailable", "MetricsRecovered", "FallbackStarted", "FallbackEnded"}
+"""Events that a busy machine's lost scrapes may bring at any time."""
 
 
 def unchanged_for(ns: Namespace, name: str, count: float) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,25 @@ import yaml
 
 from controller import errors
 from controller.actuation.scale import Scaler, TargetRef
-from controller.kube import CONFIG_MAPS, RLSCALERS, Kube
+from controller.kube import CONFIG_MAPS, RLSCALERS, Kube, environment_proxy
 from tests.integration.harness import APPS, Namespace
 
 
 def ref(ns: Namespace, name: str, kind: str = "Deployment", api_version: str = "apps/v1") -> TargetRef:
     return TargetRef(api_version, kind, name, ns.name)
+
+
+def kubeconfig_of(server: str, path: Path) -> Path:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "x", "cluster": {"server": server}}],
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+        "users": [{"name": "x", "user": {}}],
+        "current-context": "x",
+    }
+    path.write_text(yaml.safe_dump(config))
+    return path
 
 
 @pytest.mark.twin_only
@@ -82,22 +97,89 @@ async def test_no_answer_within_the_time_out_is_unreachable(namespace: Namespace
 
 
 async def test_nobody_listening_is_unreachable_and_the_address_is_named(tmp_path: Path) -> None:
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:9"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-        "users": [{"name": "x", "user": {}}],
-        "current-context": "x",
-    }
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
+    path = kubeconfig_of("http://127.0.0.1:9", tmp_path / "kubeconfig")
     client = await Kube.connect(str(path))
     try:
         with pytest.raises(errors.Unreachable, match=r"http://127\.0\.0\.1:9"):
             await client.list_all(RLSCALERS)
     finally:
         await client.close()
+
+
+class Proxy:
+    """Answers every request itself, with an empty list, and remembers the requests' heads."""
+
+    def __init__(self) -> None:
+        self.heads: list[str] = []
+        self.port = 0
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[Proxy]:
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        async with server:
+            yield self
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        body = b'{"items": []}'
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
+        )
+        await writer.drain()
+        writer.close()
+
+
+async def test_a_proxy_of_the_environment_is_used_and_a_netrc_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".netrc").write_text("machine cluster.invalid login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    for name in ("NO_PROXY", "no_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with Proxy().serving() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://me:secret@127.0.0.1:{proxy.port}")
+        client = await Kube.connect(str(kubeconfig_of("http://cluster.invalid:8080", tmp_path / "config")))
+        try:
+            assert await client.list_all(RLSCALERS) == []
+        finally:
+            await client.close()
+    first, *headers = proxy.heads[0].splitlines()
+    assert first.startswith("GET http://cluster.invalid:8080/apis/rlscaler.dev/v1alpha1/rlscalers?")
+    assert "Proxy-Authorization: Basic bWU6c2VjcmV0" in headers
+    assert not [line for line in headers if line.startswith("Authorization:")]
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "proxy"),
+    [
+        pytest.param("https://a.example", {"HTTPS_PROXY": "http://p:1"}, "http://p:1", id="of the scheme"),
+        pytest.param("http://a.example", {"HTTPS_PROXY": "http://p:1"}, None, id="of another scheme"),
+        pytest.param("https://a.example", {"https_proxy": "http://p"}, "http://p", id="in small letters"),
+        pytest.param(
+            "https://10.0.0.1:6443",
+            {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "10.0.0.1"},
+            None,
+            id="excepted",
+        ),
+        pytest.param(
+            "https://api.corp.example",
+            {"HTTPS_PROXY": "http://p:1", "NO_PROXY": ".corp.example"},
+            None,
+            id="of an excepted domain",
+        ),
+        pytest.param("https://a.example", {}, None, id="none"),
+    ],
+)
+def test_the_proxy_is_the_one_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, url: str, environment: dict[str, str], proxy: str | None
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert environment_proxy(url) == proxy
 
 
 @pytest.mark.parametrize(

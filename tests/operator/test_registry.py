@@ -42,6 +42,17 @@ def test_a_list_that_a_watch_has_overtaken_changes_nothing() -> None:
     assert entry.service.min_replicas == 3
 
 
+def test_a_version_that_is_known_is_no_news() -> None:
+    registry = Registry()
+    body = rlscaler("web", version="7")
+    assert not registry.shows(body["metadata"])
+    entry = registry.apply(body).entry
+    assert registry.shows(body["metadata"])
+    assert not registry.shows(rlscaler("web", version="8")["metadata"])
+    entry.resource_version = "8"  # as after a write of our own
+    assert registry.shows(rlscaler("web", version="8")["metadata"])
+
+
 @pytest.mark.parametrize(
     ("spec", "reason", "words"),
     [
