@@ -201,7 +201,7 @@ def action(case: Case) -> str:
 
 
 def facts_of(case: Case) -> Facts:
-    """What the turn found out and did, without the engine's stabilisation state."""
+    """What the turn found out and did."""
     entry, work, decision = case.entry, case.work or case.entry.work, case.decision
     targets = case.scaled.targets if case.scaled is not None else case.targets
     routed = case.routed

@@ -247,10 +247,8 @@ def _pools(facts: Facts) -> tuple[Json, ...]:
 
 
 def _features(policy: PolicyFacts | None, decision: Decision) -> FloatArray:
-    """Only of policies that look at them: for the others they would have to be made."""
-    if policy is None or policy.type not in READ_FEATURES:
-        return NO_FEATURES
-    return np.fromiter(decision.features.values(), np.float32, len(decision.features))
+    """Only of policies that look at them."""
+    return decision.feature_row if policy is not None and policy.type in READ_FEATURES else NO_FEATURES
 
 
 def clamp_json(clamp: Clamp) -> Json:

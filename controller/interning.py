@@ -1,7 +1,7 @@
-"""What thousands of RLScalers say alike is one object: specs but for the target's name, and conditions.
+"""What thousands of RLScalers say alike is one object: specs but for the target's name, and labels.
 
-The registry reads specs and statuses through here. Without it ten thousand objects of one template would
-take some 100 MB more, and as many parsings of the same.
+The registry reads them through here. Without it ten thousand objects of one template would take some 100 MB
+more, and as many parsings of the same.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from controller.api.validation import parse_spec
 from controller.core import ServiceSpec
 
 MOST_KEPT = 8192
-"""Distinct specs, and distinct parts of statuses, that are remembered."""
+"""Distinct specs that are remembered."""
 
 _specs: dict[bytes, tuple[RLScalerSpec, ServiceSpec]] = {}
-_parts: dict[tuple[Any, ...], dict[str, Any]] = {}
 
 
 def read_spec(raw: Mapping[str, Any]) -> tuple[RLScalerSpec, ServiceSpec]:
@@ -42,7 +41,9 @@ def read_spec(raw: Mapping[str, Any]) -> tuple[RLScalerSpec, ServiceSpec]:
     spec = parse_spec(spec_of)
     found = spec, to_service_spec(spec)
     if key:
-        _remember(_specs, key, found)
+        if len(_specs) >= MOST_KEPT:
+            _specs.clear()
+        _specs[key] = found
     return found
 
 
@@ -66,25 +67,6 @@ def _ref_named(ref: ScaleTargetRef, name: str) -> ScaleTargetRef | None:
         return None
 
 
-def interned(value: Any) -> Any:
-    """A copy of a status (or of a part) in which equal strings, and equal flat objects of lists, are one."""
-    if isinstance(value, dict):
-        return {sys.intern(key): interned(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_shared(interned(item)) for item in value]
-    return sys.intern(value) if type(value) is str else value
-
-
-def _shared(part: Any) -> Any:
-    """The part itself, or an equal one that is kept already; such as a condition."""
-    if not isinstance(part, dict) or any(isinstance(item, (dict, list)) for item in part.values()):
-        return part
-    key = tuple((name, type(item), item) for name, item in part.items())
-    return _parts.get(key) or _remember(_parts, key, part)
-
-
-def _remember(pool: dict[Any, Any], key: Any, value: Any) -> Any:
-    if len(pool) >= MOST_KEPT:
-        pool.clear()
-    pool[key] = value
-    return value
+def interned(labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels in which equal strings are one object."""
+    return {sys.intern(name): sys.intern(value) for name, value in labels.items()}

@@ -28,6 +28,8 @@ LONGEST_SLEEP_REAL_S = 1.0
 LATE_REAL_S = 0.5
 STUCK_REAL_S = 30.0
 AFTER_ERROR_REAL_S = 1.0
+PREPARED_REAL_S = 0.05
+"""So long a batch waits for those that have to be prepared first."""
 TOGETHER_REAL_S = 0.2
 """Late ones that come within this time of each other are decided in one batch."""
 
@@ -131,7 +133,7 @@ class ControlLoop:
             fresh: list[Case] = []
             for case in cases:
                 (ready if observer.prepared(case) else fresh).append(case)
-            await asyncio.gather(self._turn(ready), self._prepare(fresh))
+            await self._turns(ready, fresh)
         except Exception as error:
             self._unexpected(cases, error)
         finally:
@@ -139,11 +141,24 @@ class ControlLoop:
                 if self._busy.get(turn.uid) is turn:  # not one that has begun since
                     self._finish(turn.uid, 0.0)
 
-    async def _prepare(self, cases: Sequence[Case]) -> None:
-        """Turns for those that are new or due for renewal, which takes requests."""
-        if not cases:
-            return
-        preparing = {asyncio.create_task(self._reconciler.observer.prepare(case)): case for case in cases}
+    async def _turns(self, ready: list[Case], fresh: Sequence[Case]) -> None:
+        """Turns for those that are prepared, and with them for those that soon will be.
+
+        Mostly it takes no request; apart they would ask Prometheus for themselves.
+        """
+        preparing = {asyncio.create_task(self._reconciler.observer.prepare(case)): case for case in fresh}
+        try:
+            if preparing:
+                await asyncio.wait(preparing, timeout=PREPARED_REAL_S)
+            prepared = [task for task in preparing if task.done()]
+            ready += [preparing.pop(task) for task in prepared]
+            await asyncio.gather(self._turn(ready), self._late(preparing))
+        finally:
+            for task in preparing:
+                task.cancel()
+
+    async def _late(self, preparing: Mapping[asyncio.Task[None], Case]) -> None:
+        """Turns for those whose preparation takes requests, as they come."""
         async for done in _as_done(preparing):
             await self._turn([preparing[task] for task in done])
 

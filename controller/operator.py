@@ -31,8 +31,8 @@ from controller.errors import Forbidden, KubernetesError, NotFound
 from controller.events import EventRecorder
 from controller.explain.source import from_operator
 from controller.feeds import Feeds
-from controller.garbage import set_aside
-from controller.kube import RLSCALERS, Json, Kube, Resource
+from controller.garbage import map_large_pieces, set_aside
+from controller.kube import LIST_CHUNK, RLSCALERS, Json, Kube, Resource
 from controller.leader import Leadership
 from controller.loop import ControlLoop
 from controller.policybook import PolicyBook
@@ -279,8 +279,8 @@ class Operator:
             return None
         return from_operator(entry, self._reconciler.log, self._preparer.engine, self.clock)
 
-    def exposition(self) -> bytes:
-        return self.telemetry.render()
+    def exposition(self) -> Iterable[bytes]:
+        return self.telemetry.pieces()
 
 
 def handlers(operator: Operator) -> kopf.OperatorRegistry:
@@ -289,7 +289,7 @@ def handlers(operator: Operator) -> kopf.OperatorRegistry:
 
     @kopf.on.startup(registry=registry)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
-        _configure(settings)
+        _configure(settings, operator.settings.shard)
         try:
             await operator.start()
         except asyncio.CancelledError:  # SIGTERM while the API server is still awaited
@@ -341,13 +341,19 @@ def handlers(operator: Operator) -> kopf.OperatorRegistry:
     return registry
 
 
-def _configure(settings: kopf.OperatorSettings) -> None:
-    """No Events from kopf, no watching of CRDs and namespaces (so no RBAC for them), quick ends."""
+def _configure(settings: kopf.OperatorSettings, shard: str) -> None:
+    """No Events from kopf, no watching of CRDs and namespaces (so no RBAC for them), quick ends.
+
+    Lists come in chunks, and the API server shows a shard nothing of the others.
+    """
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.networking.request_timeout = 30.0
     settings.networking.connect_timeout = 10.0
     settings.networking.enforce_retry_after = True
+    settings.watching.chunk_size = LIST_CHUNK
+    if shard:
+        settings.watching.label_selectors[GROUP, VERSION, PLURAL] = shard
     settings.queueing.exit_timeout = 1.0
     settings.queueing.idle_timeout = 1.0
     settings.process.ultimate_exiting_timeout = 20.0
@@ -398,4 +404,5 @@ async def serve(settings: Settings) -> int:
 def run(settings: Settings) -> int:
     """The `operator` subcommand."""
     logs.configure(settings.log_level, settings.log_format)
+    map_large_pieces()
     return asyncio.run(serve(settings))

@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from controller.api.artifact import Artifact, ConfigMapArtifact
 from controller.api.constants import Reason
@@ -60,7 +61,7 @@ class Chosen:
     source: Source | None = None
     serial: int = 0
 
-    @property
+    @cached_property
     def facts(self) -> PolicyFacts:
         p = self.policy
         return PolicyFacts(p.type, p.name, p.digest, p.schema)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import orjson
+
 from controller import logs
 from controller.actuation.target import TargetKey, TargetRef
 from controller.api.constants import (
@@ -58,7 +60,6 @@ class Entry:
     resource_version: str
     paused_by_annotation: bool
     created: str
-    status: Status
     spec: RLScalerSpec | None = None
     service: ServiceSpec | None = None
     timetable: Timetable | None = None
@@ -80,6 +81,18 @@ class Entry:
     """Its metadata.labels, by which budgets pick it."""
     outside: Outside = field(default_factory=Outside)
     """What is remembered of changes that others make to its targets."""
+    _status: bytes = b"{}"
+    """JSON: as dicts, the statuses of thousands take five times the memory."""
+
+    @property
+    def status(self) -> Status:
+        """Its status as it was last read or written; every reading is a copy."""
+        status: Status = orjson.loads(self._status)
+        return status
+
+    @status.setter
+    def status(self, status: Status) -> None:
+        self._status = orjson.dumps(status)
 
     @property
     def mode(self) -> str:
@@ -239,7 +252,7 @@ def _compare_status(entry: Entry, held: Status) -> None:
 
 def _new_entry(body: Json) -> Entry:
     metadata = body["metadata"]
-    return Entry(
+    entry = Entry(
         uid=metadata["uid"],
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -249,9 +262,10 @@ def _new_entry(body: Json) -> Entry:
         promote=_promote(metadata),
         rollout=_rollout(metadata),
         created=str(metadata.get("creationTimestamp", "")),
-        status=interned(body.get("status") or {}),
         labels=_labels(metadata),
     )
+    entry.status = body.get("status") or {}
+    return entry
 
 
 def _labels(metadata: Json) -> Mapping[str, str]:

@@ -88,7 +88,6 @@ class Facts:
     pools: tuple[PoolFacts, ...] = ()
     plan: PoolPlan | None = None
     """What a policy that decides for pools asked of each; it wavers from turn to turn."""
-    stabilization: Mapping[str, Any] | None = None
     outside: Hold | None = None
     start_up_seconds: int | None = None
 
@@ -160,8 +159,6 @@ def _decided(status: Status, facts: Facts, decision: Decision, previous: Status,
         status.pop("recommendedReplicas", None)
     else:
         status["recommendedReplicas"] = decision.recommended_replicas
-    if facts.stabilization is not None:
-        status["stabilization"] = dict(facts.stabilization)
 
 
 def stabilization_status(state: Mapping[str, Any], to_unix: Callable[[float], float]) -> Status:

@@ -8,7 +8,7 @@ registry of its own, so that tests and embedded operators do not share counters.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -152,9 +152,15 @@ class Telemetry:
         """Drop the series of a deleted RLScaler."""
         self.objects.forget(namespace, name)
 
+    def pieces(self) -> Iterator[bytes]:
+        """The exposition text, a piece at a time."""
+        yield generate_latest(self.registry)
+        for piece in self.objects.pieces():
+            yield piece.encode()
+
     def render(self) -> bytes:
-        """The exposition text."""
-        return generate_latest(self.registry) + self.objects.text().encode()
+        """All of it."""
+        return b"".join(self.pieces())
 
     def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)

@@ -12,7 +12,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -28,7 +27,6 @@ from controller.core import Decision, Engine
 from controller.decisions import DecisionLog, record_of
 from controller.errors import KubernetesError, MetricsError, NotFound
 from controller.events import EventRecorder
-from controller.interning import interned
 from controller.kube import RLSCALERS, Kube
 from controller.logs import about
 from controller.measured import measured
@@ -304,12 +302,14 @@ class Reconciler:
         now_unix_s = self._measure(case)
         self._record(facts, now_unix_s)
         previous = entry.status
-        status = build(self._with_stabilization(case, facts), previous, now_unix_s)
+        status = build(facts, previous, now_unix_s)
         self._telemetry.objects.tell(entry.namespace, entry.name, told_by(status))
-        patch = difference(previous if entry.held is None else entry.held, status)
         recent = self._clock.now() - entry.written_s < MINOR_EVERY_S
-        if patch is not None and recent and entry.held is None and is_minor(previous, status):
+        if recent and entry.held is None and is_minor(previous, status):
             return
+        if status.get("lastDecision") is not previous.get("lastDecision"):
+            status["stabilization"] = self._stabilization(case)
+        patch = difference(previous if entry.held is None else entry.held, status)
         if patch is not None:
             await self._write(entry, patch, status)
         entry.published = None if facts.scaled else mark
@@ -322,15 +322,15 @@ class Reconciler:
             body["metadata"] = {"resourceVersion": entry.resource_version}
         written = await self._kube.merge_patch(RLSCALERS, entry.namespace, entry.name, body, "status")
         self._telemetry.status_writes.inc()
-        entry.status, entry.held = interned(status), None
+        entry.status, entry.held = status, None
         entry.resource_version = str(written["metadata"]["resourceVersion"])
         entry.written_s = self._clock.now()
 
-    def _with_stabilization(self, case: Case, facts: Facts) -> Facts:
-        if case.work is None or case.decision is None:
-            return facts
+    def _stabilization(self, case: Case) -> Status:
+        """status.stabilization; read only where a decision is written, as it takes a while for each row."""
+        assert case.work is not None
         state = self._engine.stabilization_state(case.work.row)
-        return replace(facts, stabilization=stabilization_status(state, self._clock.to_unix))
+        return stabilization_status(state, self._clock.to_unix)
 
     def _measure(self, case: Case) -> float:
         """The object's own series; returns the Unix time that its record bears."""

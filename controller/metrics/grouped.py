@@ -28,6 +28,9 @@ RETRY_WHOLE_S = 600.0
 SHARED_TIMES = 10.0
 """An answer about everybody is shared for this many times as long as it took, so that asking it costs
 Prometheus at most a tenth of its time."""
+OWN_TIMES = 100.0
+"""And for this many times the processor's time that it took us, so that each family costs at most a
+hundredth of a core."""
 CONFIRM_S = 600.0
 CONFIRM_EVERY_S = 1.0
 MOST_KEYS = 100_000
@@ -53,12 +56,14 @@ class _State:
 
 @dataclass(frozen=True)
 class _Found:
-    """A part's answer: values by service, or why there are none; `at_s`: when (time.monotonic())."""
+    """A part's answer: values by service, or why there are none. at_s: when (time.monotonic()). cpu_s: the
+    processor's time that it took us."""
 
     values: Values
     failure: Answer | None = None
     evaluated_s: float = float("nan")
     at_s: float = 0.0
+    cpu_s: float = 0.0
 
 
 _Parts = Mapping[Family, Mapping[Key, _Found]]
@@ -194,7 +199,8 @@ class GroupReader:
         self._shared[text] = (0.0, shared)
         found = await asyncio.shield(shared)
         done_s = time.monotonic()
-        kept_s = 0.0 if found.failure is not None else min(SHARED_TIMES * (done_s - begun_s), self._shared_s)
+        kept_s = max(SHARED_TIMES * (done_s - begun_s), OWN_TIMES * found.cpu_s)
+        kept_s = 0.0 if found.failure is not None else min(kept_s, self._shared_s)
         self._shared[text] = (done_s + kept_s, shared)
         self._forget(done_s)
         return found
@@ -210,12 +216,15 @@ class GroupReader:
             evaluated_s = float(result[0]["value"][0]) if result else time.time()
             return family.values(result, self._keys), evaluated_s
 
-        got = await self._do(
-            lambda client, deadline: client.post("/api/v1/query", fields, deadline, read), max(left_s, 0.0)
-        )
+        def ask(client: Client, deadline: float) -> tuple[Any, float]:
+            begun_s = time.thread_time()
+            return client.post("/api/v1/query", fields, deadline, read), time.thread_time() - begun_s
+
+        done = await self._do(ask, max(left_s, 0.0))
+        got, cpu_s = (done, 0.0) if isinstance(done, Answer) else done
         if isinstance(got, Answer):
             return _Found({}, got)
-        return _Found(got[0], None, got[1], time.monotonic())
+        return _Found(got[0], None, got[1], time.monotonic(), cpu_s)
 
 
 class Round:

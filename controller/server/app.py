@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from controller import __version__
@@ -48,9 +47,8 @@ def _health(app: FastAPI, probe: Probe) -> None:
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """The operator's telemetry."""
-        # in a thread: tens of thousands of series take their time, and decisions must not wait for it
-        text = await asyncio.to_thread(probe.exposition)
-        return Response(text, media_type=CONTENT_TYPE_LATEST)
+        # made in threads: tens of thousands of series take their time, and decisions must not wait for it
+        return StreamingResponse(probe.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _telling(app: FastAPI, probe: Probe) -> None:

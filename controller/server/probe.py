@@ -46,6 +46,6 @@ class Probe(Protocol):
         """The last decision about an RLScaler, explained; None where there is no such RLScaler."""
         ...
 
-    def exposition(self) -> bytes:
-        """Telemetry in the Prometheus text format."""
+    def exposition(self) -> Iterable[bytes]:
+        """Telemetry in the Prometheus text format, a piece at a time."""
         ...

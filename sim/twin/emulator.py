@@ -15,7 +15,7 @@ import re
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -331,11 +331,13 @@ class TwinCluster(KubernetesEmulator):
     def _list(self, request: Request, target: Target) -> Json:
         matches = self._matcher(request, target)
         objects = [o for o in self.api.store.list(storage_key(target.resource)) if matches(o)]
-        shown, rest = _page(objects, request.params)
-        body = self._as_accepted(request, target.resource, shown, str(self.api.store.revision))
+        revision, after = _continued(request.params.get("continue", ""))
+        revision = revision or str(self.api.store.revision)
+        shown, rest = _page(objects, request.params.get("limit", ""), after)
+        body = self._as_accepted(request, target.resource, shown, revision)
         if rest:
             last = shown[-1]["metadata"]
-            token = json.dumps([last.get("namespace") or "", last["name"]])
+            token = json.dumps([revision, last.get("namespace") or "", last["name"]])
             body["metadata"] |= {"continue": token, "remainingItemCount": rest}
         return body
 
@@ -528,16 +530,26 @@ def _openapi_v2(request: Request) -> aiohttp.web.Response:
     return _json({"swagger": "2.0", "info": info, "paths": {}, "definitions": {}})
 
 
-def _page(objects: list[Json], params: Mapping[str, str]) -> tuple[list[Json], int]:
-    """One chunk of a sorted list after the `continue` token, and how many are left after it."""
-    limit, token = params.get("limit", ""), params.get("continue", "")
-    if token:
-        try:
-            namespace, name = json.loads(token)
-        except ValueError as error:
-            raise errors.bad_request("continue key is not valid") from error
+def _continued(token: str) -> tuple[str, tuple[str, str] | None]:
+    """Of a `continue` token: the list's resourceVersion, and the last (namespace, name) of the chunk before.
+
+    The revision is the first chunk's, so that a watch from it misses nothing; objects are shown as they are
+    now, not as they were then.
+    """
+    if not token:
+        return "", None
+    try:
+        revision, namespace, name = json.loads(token)
+    except (ValueError, TypeError) as error:
+        raise errors.bad_request("continue key is not valid") from error
+    return revision, (namespace, name)
+
+
+def _page(objects: list[Json], limit: str, after: tuple[str, str] | None) -> tuple[list[Json], int]:
+    """One chunk of a sorted list, and how many are left after it."""
+    if after is not None:
         keys = [(o["metadata"].get("namespace") or "", o["metadata"]["name"]) for o in objects]
-        objects = objects[bisect_right(keys, (namespace, name)) :]
+        objects = objects[bisect_right(keys, after) :]
     size = int(limit) if limit.isdigit() and int(limit) else len(objects)
     return objects[:size], max(0, len(objects) - size)
 

@@ -52,13 +52,12 @@ def full_status() -> dict[str, Any]:
         has_routes=True,
         weights_message="weights follow the ready replicas of the pools",
         pools=(PoolFacts("spot", 4, 6, 60), PoolFacts("on-demand", 2, 4, None)),
-        stabilization=stabilization,
         outside=Hold(10, NOW_S + 300, "kubectl", 3),
         start_up_seconds=42,
         budget=Share("shop", 12, "12 of 40 are left"),
         rollout={"pool": "spot", "phase": "Progressing", "weight": 20, "message": "weight 10 -> 20"},
     )
-    return build(facts, {}, NOW_S)
+    return build(facts, {}, NOW_S) | {"stabilization": stabilization}
 
 
 def troubled_status() -> dict[str, Any]:

@@ -329,6 +329,26 @@ async def test_a_costly_answer_about_everybody_is_shared_and_its_ages_grow_meanw
         assert (await read_all(source, batch))[-1]["requestRate"].timestamp_s > rate.timestamp_s
 
 
+async def test_an_answer_that_takes_us_long_to_take_apart_is_shared_as_well(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grouped, "MOST_CONFIRMED", 0)
+    monkeypatch.setattr(grouped, "SHARED_TIMES", 0.0)
+    proxy = Proxy(world.address)
+    batch = services(40)
+
+    async def asked_again(times: float) -> int:
+        monkeypatch.setattr(grouped, "OWN_TIMES", times)
+        with through(proxy) as source:
+            await read_all(source, batch)
+            before = len(proxy.asked)
+            await read_all(source, batch)
+            return len(proxy.asked) - before
+
+    assert await asked_again(0.0) > 0
+    assert await asked_again(1e6) == 0
+
+
 async def test_nobody_waits_for_anothers_slow_query(world: World) -> None:
     proxy = Proxy(world.address, delay_s=lambda q: 1.5 if q == "odd_gauge" else 0.0)
     slow = QuerySet({"requestRate": "odd_gauge"})

@@ -34,13 +34,18 @@ class Script:
         self.running: set[str] = set()
         self.overlaps: list[str] = []
         self.retry_after_s = 0.0
+        self.unprepared: dict[str, float] = {}
+        """Seconds that preparing an object takes, once."""
 
     @property
     def observer(self) -> Script:
         return self
 
     def prepared(self, case: Case) -> bool:
-        return True
+        return case.entry.name not in self.unprepared
+
+    async def prepare(self, case: Case) -> None:
+        await asyncio.sleep(self.unprepared.pop(case.entry.name))
 
     def parties(self, cases: Sequence[Case]) -> list[Party]:
         """Objects of one letter read one Prometheus."""
@@ -118,6 +123,20 @@ async def test_those_that_are_due_together_are_decided_together() -> None:
     async with running(bench):
         await until(lambda: len(bench.script.concluded) == 80)
     assert max(len(batch) for batch in bench.script.batches) >= 5
+
+
+async def test_those_that_are_soon_prepared_are_decided_with_the_others_and_a_slow_one_later() -> None:
+    bench = Bench()
+    names = [f"web-{number}" for number in range(80)]
+    for name in names:
+        bench.add(name)
+    bench.script.unprepared = dict.fromkeys(names[::2], 0.0) | {names[0]: LATE_REAL_S + 0.2}
+    async with running(bench):
+        await until(lambda: len(bench.script.concluded) == 80)
+    of = {name: batch for batch in reversed(bench.script.batches) for name in batch}
+    assert any({name in names[::2] for name in batch} == {True, False} for batch in of.values())
+    assert of[names[0]] == [names[0]]
+    assert bench.script.overlaps == []
 
 
 async def test_a_late_reading_delays_only_its_own_object() -> None:

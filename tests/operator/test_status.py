@@ -57,7 +57,6 @@ def facts(**changes: Any) -> Facts:
         observed={"requestRate": 20.0},
         current_replicas=4,
         desired_replicas=4,
-        stabilization={"recommendations": [], "scaleEvents": []},
     )
     return dataclasses.replace(base, **changes)
 
@@ -238,7 +237,6 @@ MEANINGLESS = [
     pytest.param({"observed": {"requestRate": 20.7}}, id="what was read"),
     pytest.param({"decision": decision(hpa_replicas=6)}, id="what an HPA would do"),
     pytest.param({"decision": decision(load=2.1)}, id="the load"),
-    pytest.param({"stabilization": {"recommendations": [{"time": "x"}], "scaleEvents": []}}, id="the memory"),
 ]
 
 

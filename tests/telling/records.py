@@ -118,5 +118,5 @@ class Operator:
     def explain(self, namespace: str, name: str) -> dict[str, Any] | None:
         return self.explanations.get((namespace, name))
 
-    def exposition(self) -> bytes:
-        return b""
+    def exposition(self) -> Iterable[bytes]:
+        return (b"# no series\n",)

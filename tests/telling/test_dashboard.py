@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -26,13 +26,13 @@ class Busy(Operator):
         self.telemetry.leader.set(1)
         self.telemetry.managed.set(2)
 
-    def exposition(self) -> bytes:
+    def exposition(self) -> Iterable[bytes]:
         busy(self.telemetry)
         self.telemetry.tick_errors.inc()
         self.telemetry.status_writes.inc()
         self.telemetry.objects.measure("shop", "other", Measured(**{**FULL, "current": 2.0}))
         self.telemetry.objects.tell("shop", "other", told_by({"conditions": []}))
-        return self.telemetry.render()
+        return self.telemetry.pieces()
 
 
 @pytest.fixture(scope="module")
