@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
 from controller.case import Case
 from controller.clock import Clock
@@ -32,6 +31,10 @@ PREPARED_REAL_S = 0.05
 """So long a batch waits for those that have to be prepared first."""
 TOGETHER_REAL_S = 0.2
 """Late ones that come within this time of each other are decided in one batch."""
+
+
+Shared = tuple[list[Case], list[Case]]
+"""Of those that need no request of their own: who has been observed, and who needs one after all."""
 
 
 class ControlLoop:
@@ -150,17 +153,16 @@ class ControlLoop:
         try:
             if preparing:
                 await asyncio.wait(preparing, timeout=PREPARED_REAL_S)
-            prepared = [task for task in preparing if task.done()]
-            ready += [preparing.pop(task) for task in prepared]
+            ready += _ended(preparing)
             await asyncio.gather(self._turn(ready), self._late(preparing))
         finally:
             for task in preparing:
                 task.cancel()
 
-    async def _late(self, preparing: Mapping[asyncio.Task[None], Case]) -> None:
+    async def _late(self, preparing: dict[asyncio.Task[None], Case]) -> None:
         """Turns for those whose preparation takes requests, as they come."""
-        async for done in _as_done(preparing):
-            await self._turn([preparing[task] for task in done])
+        async for cases, _ in _as_done(preparing):
+            await self._turn(cases)
 
     async def _turn(self, cases: Sequence[Case]) -> None:
         """Those of one Prometheus do not wait for those of another."""
@@ -173,13 +175,15 @@ class ControlLoop:
         observing = {asyncio.create_task(observer.observe(case)): case for case in party.alone}
         sharing = asyncio.create_task(observer.share(party)) if party.shared else None
         concluding = []
-        async for done in _as_done(observing, sharing):
-            ready = [observing[task] for task in done if task is not sharing]
-            if sharing is not None and sharing in done:
-                known, rest = sharing.result()
+        async for ready, shared in _as_done(observing, sharing):
+            if shared is not None:
+                known, rest = shared
                 ready += known
                 observing |= {asyncio.create_task(observer.observe(case)): case for case in rest}
+            for case in ready:
+                case.round = None  # answers about everybody must not wait for everybody's writes
             concluding.append(asyncio.create_task(self._conclude(ready)))
+        party.round = None
         await asyncio.gather(*concluding)
 
     async def _conclude(self, cases: Sequence[Case]) -> None:
@@ -220,26 +224,34 @@ class ControlLoop:
             self._put(uid, next_due(uid, entry.period_s, earliest_s))
 
 
-async def _as_done(
-    tasks: Mapping[asyncio.Task[None], Case], sharing: asyncio.Task[Any] | None = None
-) -> AsyncIterator[set[asyncio.Task[Any]]]:
-    """The tasks in sets as they end: all of the first LATE_REAL_S in one. `tasks` may grow meanwhile.
+def _ended(tasks: dict[asyncio.Task[None], Case]) -> list[Case]:
+    """The cases whose tasks are done, which are taken out: a batch lives long, and its tasks need not."""
+    return [tasks.pop(task) for task in list(tasks) if task.done()]
 
-    Whatever is still under way when the caller leaves is cancelled.
+
+async def _as_done(
+    tasks: dict[asyncio.Task[None], Case], sharing: asyncio.Task[Shared] | None = None
+) -> AsyncIterator[tuple[list[Case], Shared | None]]:
+    """Cases as their tasks end, all of the first LATE_REAL_S at once, and what `sharing` found, when it ends.
+
+    Ended tasks are taken out of `tasks`, which may grow meanwhile. Whatever is still under way when the
+    caller leaves is cancelled.
     """
-    over: set[asyncio.Task[Any]] = set()
     limit_s: float | None = LATE_REAL_S
     try:
-        while pending := {*tasks, *([sharing] if sharing is not None else [])} - over:
+        while tasks or sharing is not None:
             when = asyncio.FIRST_COMPLETED if limit_s is None else asyncio.ALL_COMPLETED
+            pending = [*tasks, *([sharing] if sharing is not None else [])]
             await asyncio.wait(pending, timeout=limit_s, return_when=when)
+            del pending
             if limit_s is None:
                 await asyncio.sleep(TOGETHER_REAL_S)
             limit_s = None
-            done = {task for task in pending if task.done()}
-            over |= done
-            if done:
-                yield done
+            cases, found = _ended(tasks), None
+            if sharing is not None and sharing.done():
+                found, sharing = sharing.result(), None
+            if cases or found is not None:
+                yield cases, found
     finally:
         for task in [*tasks, *([sharing] if sharing is not None else [])]:
             task.cancel()

@@ -1,8 +1,9 @@
 """The operator process: kopf watches, the control loop decides, one HTTP server tells.
 
 kopf's handlers only keep the registry. Nothing is decided in them, no object gets a timer, a finalizer or
-an annotation. Before the watches start, everything is listed once; full lists are repeated now and then, as
-a watch that was interrupted misses deletions.
+an annotation. Before the watches start, everything is listed once, and kopf's watch begins at the version of
+that list (`controller.kopfsession`); full lists are repeated now and then, as a watch that was interrupted
+misses deletions.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from controller.events import EventRecorder
 from controller.explain.source import from_operator
 from controller.feeds import Feeds
 from controller.garbage import map_large_pieces, set_aside
+from controller.kopfsession import open_session
 from controller.kube import LIST_CHUNK, RLSCALERS, Json, Kube, Resource
 from controller.leader import Leadership
 from controller.loop import ControlLoop
@@ -95,6 +97,8 @@ class Operator:
         self._tasks: list[asyncio.Task[None]] = []
         self._errands: set[asyncio.Task[None]] = set()
         self._listed = False
+        self._versions: dict[str | None, str] = {}
+        """Of first lists, by namespace, from which nobody watches yet."""
         self._leads = False
         self.seen_rivals: dict[Resource, bool] = {}
 
@@ -181,7 +185,7 @@ class Operator:
         """List until it works: the CRD may not be served yet, or the API server not be up."""
         while not self._listed:
             try:
-                await self._list(first=True)
+                await self.list_all(first=True)
                 await self._watches.begin(ref for entry in self.registry for ref in entry.targets)
                 self._listed = True
                 for entry in islice(self.registry, 1):
@@ -199,7 +203,7 @@ class Operator:
         while True:
             await asyncio.sleep(self.settings.resync_seconds)
             try:
-                await self._list(first=False)
+                await self.list_all(first=False)
                 self._preparer.tidy(list(self.registry))
                 self._watches.keep(ref for entry in self.registry for ref in entry.targets)
             except KubernetesError as error:
@@ -208,27 +212,40 @@ class Operator:
                 logger.exception("unexpected error while listing")
                 self.telemetry.tick_errors.inc()
 
-    async def _list(self, first: bool) -> None:
+    async def list_all(self, first: bool) -> None:
         for kind in RIVALS:
             self.registry.rivals.retain(kind, await self._rivals(kind))
         await self.budgets.list(self.settings.namespaces or (None,))
         for namespace in self.settings.namespaces or (None,):
-            known = {entry.uid for entry in self.registry}
-            listed: set[str] = set()
-            async for page in self.kube.pages(RLSCALERS, namespace, self.settings.shard):
-                for body in page.get("items") or []:
-                    listed.add(body["metadata"]["uid"])
-                    change = self.registry.apply(body)
-                    self.budgets.note(change.entry)
-                    if first:
-                        self.loop.expect(change.entry)
-                    elif change.added or change.changed:
-                        self.loop.hasten(change.entry)
-            # What a watch has added while the list was under way is not gone.
-            kept = listed | ({entry.uid for entry in self.registry} - known)
-            for entry in self.registry.retain(kept, namespace):
-                self._dropped(entry)
+            version = await self._list_rlscalers(namespace, first)
+            if first:
+                self._versions[namespace] = version
+
+    async def _list_rlscalers(self, namespace: str | None, first: bool = False) -> str:
+        """Take in what there is; returns the list's resourceVersion."""
+        known = {entry.uid for entry in self.registry}
+        listed: set[str] = set()
+        version = ""
+        async for page in self.kube.pages(RLSCALERS, namespace, self.settings.shard):
+            version = version or str((page.get("metadata") or {}).get("resourceVersion") or "")
+            for body in page.get("items") or []:
+                listed.add(body["metadata"]["uid"])
+                change = self.registry.apply(body)
+                self.budgets.note(change.entry)
+                if first:
+                    self.loop.expect(change.entry)
+                elif change.added or change.changed:
+                    self.loop.hasten(change.entry)
+        # What a watch has added while the list was under way is not gone.
+        kept = listed | ({entry.uid for entry in self.registry} - known)
+        for entry in self.registry.retain(kept, namespace):
+            self._dropped(entry)
         self.telemetry.managed.set(len(self.registry))
+        return version
+
+    async def listed(self, namespace: str | None) -> str:
+        """The version from which a watch goes on where a list has ended: the first one's, or a new one's."""
+        return self._versions.pop(namespace, "") or await self._list_rlscalers(namespace)
 
     async def _rivals(self, kind: Resource) -> Iterable[Json]:
         """Other autoscalers of a kind; none where they cannot be listed, which is said once."""
@@ -305,8 +322,9 @@ def handlers(operator: Operator) -> kopf.OperatorRegistry:
         await operator.stop()
 
     @kopf.on.login(registry=registry)
-    async def login(**_: Any) -> kopf.ConnectionInfo:
-        return await _connection(operator.kube.configuration)
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        info = await connection(operator.kube.configuration)
+        return open_session(info, RLSCALERS, operator.listed)
 
     def is_news(body: Mapping[str, Any], event: Mapping[str, Any], **_: Any) -> bool:
         return event["type"] == "DELETED" or not operator.registry.shows(body["metadata"])
@@ -361,7 +379,7 @@ def _configure(settings: kopf.OperatorSettings, shard: str) -> None:
     settings.persistence.progress_storage = NoProgress()
 
 
-async def _connection(configuration: Any) -> kopf.ConnectionInfo:
+async def connection(configuration: Any) -> kopf.ConnectionInfo:
     """kopf's credentials, from the client's own: one way to log in for both."""
     key = await configuration.get_api_key_with_prefix("BearerToken") or ""
     scheme, _, token = key.rpartition(" ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +24,10 @@ PERIOD_S = 10
 """A tenth of a real second."""
 
 
+class Answers:
+    """What a party's Prometheus has said about everybody."""
+
+
 class Script:
     """Stages of a turn that take as long, or fail, as the test says; notes when each object was concluded."""
 
@@ -36,6 +41,9 @@ class Script:
         self.retry_after_s = 0.0
         self.unprepared: dict[str, float] = {}
         """Seconds that preparing an object takes, once."""
+        self.writes: dict[str, float] = {}
+        """Seconds that carrying out a decision takes."""
+        self.answers: list[weakref.ref[Answers]] = []
 
     @property
     def observer(self) -> Script:
@@ -50,7 +58,14 @@ class Script:
     def parties(self, cases: Sequence[Case]) -> list[Party]:
         """Objects of one letter read one Prometheus."""
         letters = sorted({case.entry.name[0] for case in cases})
-        return [Party([], [case for case in cases if case.entry.name[0] == letter]) for letter in letters]
+        return [self.party([case for case in cases if case.entry.name[0] == letter]) for letter in letters]
+
+    def party(self, cases: list[Case]) -> Party:
+        answers = Answers()
+        self.answers.append(weakref.ref(answers))
+        for case in cases:
+            case.round = answers  # type: ignore[assignment]
+        return Party([], cases, answers)  # type: ignore[arg-type]
 
     async def observe(self, case: Case) -> None:
         name = case.entry.name
@@ -66,6 +81,7 @@ class Script:
 
     async def conclude(self, cases: Sequence[Case], done: Callable[[Case], None]) -> None:
         for case in cases:
+            await asyncio.sleep(self.writes.get(case.entry.name, 0.0))
             self.concluded[case.entry.name].append(time.monotonic())
             self.running.discard(case.entry.name)
             case.retry_after_s = self.retry_after_s
@@ -153,6 +169,17 @@ async def test_a_late_reading_delays_only_its_own_object() -> None:
     others = [name for name in bench.script.concluded if name != "late"]
     assert min(bench.script.concluded[name][0] for name in others) < bench.script.concluded["late"][0] - 0.3
     assert bench.script.overlaps == []
+
+
+async def test_what_was_read_and_known_is_let_go_before_the_last_write_of_a_batch() -> None:
+    bench = Bench()
+    bench.script.writes = {"web": 0.5}
+    bench.add("web")
+    async with running(bench):
+        await until(lambda: bench.script.batches)
+        await asyncio.sleep(0.1)
+        assert bench.script.concluded["web"] == []
+        assert [answers() for answers in bench.script.answers] == [None]
 
 
 async def test_an_object_is_never_in_two_turns_at_once_even_when_hastened() -> None:
