@@ -155,7 +155,7 @@ class Registry:
         changed = generation != entry.generation or paused != entry.paused_by_annotation
         changed |= promote != entry.promote or rollout != entry.rollout
         entry.resource_version = str(metadata.get("resourceVersion", ""))
-        _compare_status(entry, body.get("status") or {})
+        compare_status(entry, body.get("status") or {})
         entry.labels = _labels(metadata)
         entry.paused_by_annotation = paused
         entry.promote, entry.rollout = promote, rollout
@@ -175,9 +175,19 @@ class Registry:
         return entry is not None and entry.generation == int(metadata.get("generation", 0))
 
     def shows(self, metadata: Json) -> bool:
-        """Whether this very version is known already: mostly our own status, written just now."""
+        """Whether this very version is known: mostly our own status, written just now.
+
+        The version alone does not tell: a write of ours may have come on top of somebody else's edit.
+        """
         entry = self.entries.get(metadata["uid"])
-        return entry is not None and entry.resource_version == metadata.get("resourceVersion", "")
+        return (
+            entry is not None
+            and entry.resource_version == metadata.get("resourceVersion", "")
+            and entry.generation == int(metadata.get("generation", 0))
+            and entry.paused_by_annotation == _paused(metadata)
+            and (entry.promote, entry.rollout) == (_promote(metadata), _rollout(metadata))
+            and entry.labels == dict(metadata.get("labels") or {})
+        )
 
     def forget(self, uid: str) -> Entry | None:
         """Drop a deleted RLScaler; whoever still holds the entry sees that it is no longer alive."""
@@ -243,7 +253,7 @@ def is_older(version: str, known: str) -> bool:
     return version.isdigit() and known.isdigit() and int(version) < int(known)
 
 
-def _compare_status(entry: Entry, held: Status) -> None:
+def compare_status(entry: Entry, held: Status) -> None:
     """Have the status written anew where it is not what we wrote; what it should be stays remembered."""
     entry.held = None if held == entry.status else held
     if entry.held is not None:

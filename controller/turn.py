@@ -37,7 +37,7 @@ from controller.observing import BREATH, Observer
 from controller.outside import Outsiders
 from controller.pooldeciding import PoolDecider
 from controller.poolweights import PoolWeigher, by_artifact, services_of, weighs_nothing
-from controller.registry import Entry
+from controller.registry import Entry, compare_status
 from controller.rolloutplan import followed
 from controller.rollouts import Rollouts
 from controller.routing import Restorer, wishes
@@ -312,7 +312,7 @@ class Reconciler:
         patch = difference(previous if entry.held is None else entry.held, status)
         if patch is not None:
             await self._write(entry, patch, status)
-        entry.published = None if facts.scaled else mark
+        entry.published = None if facts.scaled or entry.held is not None else mark
         for item in news(previous, status, case.decision, case.scaled, case.routed):
             await self._recorder.emit(entry.involved, item.kind, item.reason, item.message)
 
@@ -322,7 +322,8 @@ class Reconciler:
             body["metadata"] = {"resourceVersion": entry.resource_version}
         written = await self._kube.merge_patch(RLSCALERS, entry.namespace, entry.name, body, "status")
         self._telemetry.status_writes.inc()
-        entry.status, entry.held = status, None
+        entry.status = status
+        compare_status(entry, written.get("status") or {})
         entry.resource_version = str(written["metadata"]["resourceVersion"])
         entry.written_s = self._clock.now()
 

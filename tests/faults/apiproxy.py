@@ -26,6 +26,7 @@ from tests.faults.relay import LoopThread, Relay, abort, forwarded, returned
 from tests.integration.harness import Api, Json
 
 _REASONS = {
+    401: "Unauthorized",
     403: "Forbidden",
     404: "NotFound",
     409: "Conflict",

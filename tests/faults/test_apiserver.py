@@ -191,6 +191,15 @@ def test_a_watch_that_cannot_begin_where_it_ended_begins_anew(rig: Rig) -> None:
     rig.ns.wait_replicas("sound", 6, timeout_s=PATIENCE_REAL_S)
 
 
+def test_a_watch_whose_credentials_are_refused_begins_anew_with_new_ones(rig: Rig) -> None:
+    refused = rig.api.inject(path="/rlscalers$", query="watch=true", code=401, times=1)
+    rig.api.break_watches("rlscalers")
+    eventually(lambda: refused.hits >= 1, timeout_s=PATIENCE_REAL_S)
+    rig.api.heal(refused)
+    rig.ns.patch_spec("sound", maxReplicas=8)
+    rig.ns.wait_replicas("sound", 8, timeout_s=PATIENCE_REAL_S)
+
+
 def test_an_outage_of_30_seconds_is_waited_out_and_nothing_is_forgotten(outage: LongOutage) -> None:
     outage.wait()
     rig = outage.rig

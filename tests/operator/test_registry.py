@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controller.api.constants import CANARY_ANNOTATION, PAUSED_ANNOTATION, PROMOTE_ANNOTATION
 from controller.kube import HPAS
 from controller.registry import Registry
 from tests.operator.bodies import Json, hpa, rlscaler
@@ -51,6 +52,27 @@ def test_a_version_that_is_known_is_no_news() -> None:
     assert not registry.shows(rlscaler("web", version="8")["metadata"])
     entry.resource_version = "8"  # as after a write of our own
     assert registry.shows(rlscaler("web", version="8")["metadata"])
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param({"generation": 2}, id="the spec"),
+        pytest.param({"annotations": {PAUSED_ANNOTATION: "true"}}, id="a pause"),
+        pytest.param({"annotations": {PROMOTE_ANNOTATION: "sha256:1"}}, id="a promotion"),
+        pytest.param({"annotations": {CANARY_ANNOTATION: "Pause"}}, id="a roll-out"),
+        pytest.param({"labels": {"team": "shop"}}, id="labels"),
+    ],
+)
+def test_a_write_of_our_own_on_top_of_an_edit_that_nobody_has_shown_yet_is_news(edit: Json) -> None:
+    registry = Registry()
+    entry = registry.apply(rlscaler("web", version="7")).entry
+    entry.resource_version = "9"  # the edit is version 8
+    body = rlscaler("web", version="9")
+    body["metadata"] |= edit
+    assert not registry.shows(body["metadata"])
+    registry.apply(body)
+    assert registry.shows(body["metadata"])
 
 
 @pytest.mark.parametrize(
