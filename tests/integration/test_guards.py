@@ -190,7 +190,7 @@ def test_no_decision_moves_by_more_than_the_largest_step(
     stage: Namespace, traffic: Traffic, operator: OperatorProcess
 ) -> None:
     ns, name = stage, "stepwise"
-    traffic.set(ns.name, name, rate=40.0)
+    traffic.set(ns.name, name, rate=90.0)
     eventually(lambda: ns.replicas(name) >= 7)
     made = operator.decisions(ns.name, name)
     steps = {each["desiredReplicas"] - each["currentReplicas"] for each in made}

@@ -20,7 +20,7 @@ from tests.training.conftest import run_script
 from training.config import load_preset
 from training.errors import ConfigError, ExportError
 from training.schedulers.comparison import generated_windows
-from training.schedulers.contestants import BUILT_IN, contestant
+from training.schedulers.contestants import BUILT_IN, contestant, contestants_of
 from training.schedulers.evaluation import Played, Protocol, beaten, play, summarise
 from training.schedulers.network import ServerScoringPolicy
 from training.tasks import load_task
@@ -205,6 +205,18 @@ def test_bad_input_to_the_command_is_refused_with_a_sentence(arguments, message,
     monkeypatch.delenv("RLSCALER_TRACES", raising=False)
     assert main(["--windows", "1", "--seeds", "1", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_files_of_one_name_are_told_apart_by_their_runs_or_refused(tmp_path):
+    paths = [tmp_path / f"run-{seed}" / "policy.onnx" for seed in (0, 1)] + [tmp_path / "other" / "a.onnx"]
+    paths += [tmp_path / "another" / "a.onnx"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(BUILT_IN.read_bytes())
+    names = [str(path) for path in paths]
+    assert [one.name for one in contestants_of([*names[:2], names[0]])] == ["run-0", "run-1"]
+    with pytest.raises(ConfigError, match=r"two files are called 'a'; .*another/a.onnx' needs another name"):
+        contestants_of(names)
 
 
 def test_policies_of_another_kind_are_refused():

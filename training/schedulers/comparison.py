@@ -22,7 +22,7 @@ from sim.traces import load_jobs
 from training.commandline import write_output
 from training.errors import ConfigError
 from training.runs import this_command
-from training.schedulers.contestants import Contestant, contestant
+from training.schedulers.contestants import Contestant, contestant, contestants_of
 from training.schedulers.evaluation import BASELINES, Played, Protocol, beaten, play, summarise
 from training.schedulers.tables import console_tables, markdown
 
@@ -46,7 +46,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
         args.copies,
         args.overcommit,
     )
-    contestants = [contestant(name) for name in dict.fromkeys(args.policy)]
+    contestants = contestants_of(args.policy)
     sources = _sources(args, protocol)
     console = Console(stderr=True)
     played = _play(contestants, sources, protocol, args.progress, console)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sim.envs.scheduling_batch import SchedulingBatch
 from sim.scheduling import HEURISTICS, ORDERS
 from sim.scheduling.features import CLUSTER_FEATURES, CLUSTER_SCHEMA, SERVER_FEATURES, SERVER_SCHEMA
+from training.contestants import label_of
 from training.errors import ConfigError, ExportError
 
 LEARNED = "learned"
@@ -41,7 +42,7 @@ def contestant(name: str) -> Contestant:
     if plain == LEARNED:
         return learned(BUILT_IN, LEARNED)
     if plain.endswith(".onnx") or name.endswith(".onnx"):
-        return learned(Path(name), Path(name).stem)
+        return learned(Path(name), label_of(name))
     if plain not in HEURISTICS or (order and order not in ORDERS):
         raise ConfigError(
             f"--policy: {name!r} is not {LEARNED}, an .onnx file, or one of {', '.join(HEURISTICS)}, "
@@ -50,6 +51,17 @@ def contestant(name: str) -> Contestant:
     return Contestant(
         name, cast(Order, order or "size"), plain, lambda batch, observations: batch.choose(plain)
     )
+
+
+def contestants_of(names: Sequence[str]) -> list[Contestant]:
+    """Each name once. Raises ConfigError where two of them would have one row."""
+    found: dict[str, Contestant] = {}
+    for name in dict.fromkeys(names):
+        one = contestant(name)
+        if one.name in found:
+            raise ConfigError(f"--policy: two files are called {one.name!r}; {name!r} needs another name")
+        found[one.name] = one
+    return list(found.values())
 
 
 def learned(path: Path, name: str) -> Contestant:
