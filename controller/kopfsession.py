@@ -2,8 +2,8 @@
 
 kopf lists what it is about to watch, and keeps every object until its handler has run. The operator has read
 the same list just before, in chunks. So kopf is told that there is nothing, as of the version of the
-operator's list, and watches from there: nothing is missed, and nothing read twice. With ten thousand
-RLScalers that is a hundred MB and ten seconds of the processor's time in the first half minute.
+operator's list, and watches from there: nothing is missed, nothing is read twice, and with ten thousand
+RLScalers no ten thousand handlers run beside the first decisions.
 """
 
 from __future__ import annotations
