@@ -304,12 +304,14 @@ class Reconciler:
         previous = entry.status
         status = build(facts, previous, now_unix_s)
         self._telemetry.objects.tell(entry.namespace, entry.name, told_by(status))
+        held = previous if entry.held is None else entry.held
+        patch = difference(held, status)
         recent = self._clock.now() - entry.written_s < MINOR_EVERY_S
-        if recent and entry.held is None and is_minor(previous, status):
+        if patch is not None and recent and entry.held is None and is_minor(previous, status):
             return
         if status.get("lastDecision") is not previous.get("lastDecision"):
             status["stabilization"] = self._stabilization(case)
-        patch = difference(previous if entry.held is None else entry.held, status)
+            patch = difference(held, status)
         if patch is not None:
             await self._write(entry, patch, status)
         entry.published = None if facts.scaled or entry.held is not None else mark
