@@ -150,17 +150,14 @@ class Registry:
             return Change(entry, added=True, changed=False)
         if _is_older(metadata, entry):
             return Change(entry, added=False, changed=False)
-        paused, generation = _paused(metadata), int(metadata.get("generation", 0))
-        promote, rollout = _promote(metadata), _rollout(metadata)
-        changed = generation != entry.generation or paused != entry.paused_by_annotation
-        changed |= promote != entry.promote or rollout != entry.rollout
+        changed = _is_edited(metadata, entry)
         entry.resource_version = str(metadata.get("resourceVersion", ""))
         compare_status(entry, body.get("status") or {})
         entry.labels = _labels(metadata)
-        entry.paused_by_annotation = paused
-        entry.promote, entry.rollout = promote, rollout
-        if generation != entry.generation:
-            entry.generation = generation
+        entry.paused_by_annotation = _paused(metadata)
+        entry.promote, entry.rollout = _promote(metadata), _rollout(metadata)
+        if _generation(metadata) != entry.generation:
+            entry.generation = _generation(metadata)
             self._read_spec(entry, body)
         return Change(entry, added=False, changed=changed)
 
@@ -172,7 +169,7 @@ class Registry:
     def knows(self, metadata: Json) -> bool:
         """Whether the spec of this generation has been read, and `apply` needs it no more."""
         entry = self.entries.get(metadata["uid"])
-        return entry is not None and entry.generation == int(metadata.get("generation", 0))
+        return entry is not None and entry.generation == _generation(metadata)
 
     def shows(self, metadata: Json) -> bool:
         """Whether this very version is known: mostly our own status, written just now.
@@ -183,9 +180,7 @@ class Registry:
         return (
             entry is not None
             and entry.resource_version == metadata.get("resourceVersion", "")
-            and entry.generation == int(metadata.get("generation", 0))
-            and entry.paused_by_annotation == _paused(metadata)
-            and (entry.promote, entry.rollout) == (_promote(metadata), _rollout(metadata))
+            and not _is_edited(metadata, entry)
             and entry.labels == dict(metadata.get("labels") or {})
         )
 
@@ -243,6 +238,20 @@ def _age(entry: Entry) -> tuple[str, str]:
     return (entry.created, entry.uid)
 
 
+def _generation(metadata: Json) -> int:
+    return int(metadata.get("generation", 0))
+
+
+def _is_edited(metadata: Json, entry: Entry) -> bool:
+    """Whether the spec, or an annotation that is an order, differs from what is known."""
+    return (_generation(metadata), _paused(metadata), _promote(metadata), _rollout(metadata)) != (
+        entry.generation,
+        entry.paused_by_annotation,
+        entry.promote,
+        entry.rollout,
+    )
+
+
 def _is_older(metadata: Json, entry: Entry) -> bool:
     """Whether a body is behind what is known: a list and a watch may overtake each other."""
     return is_older(str(metadata.get("resourceVersion", "")), entry.resource_version)
@@ -266,7 +275,7 @@ def _new_entry(body: Json) -> Entry:
         uid=metadata["uid"],
         namespace=metadata["namespace"],
         name=metadata["name"],
-        generation=int(metadata.get("generation", 0)),
+        generation=_generation(metadata),
         resource_version=str(metadata.get("resourceVersion", "")),
         paused_by_annotation=_paused(metadata),
         promote=_promote(metadata),

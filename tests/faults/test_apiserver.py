@@ -182,22 +182,20 @@ def test_an_edit_is_noticed_after_the_watches_have_ended(rig: Rig, how: str) -> 
     rig.ns.wait_replicas("sound", bound, timeout_s=PATIENCE_REAL_S)
 
 
-def test_a_watch_that_cannot_begin_where_it_ended_begins_anew(rig: Rig) -> None:
-    gone = rig.api.inject(path="/rlscalers$", query="watch=true", code=410, times=2)
-    rig.api.break_watches("rlscalers")
-    eventually(lambda: gone.hits >= 1, timeout_s=PATIENCE_REAL_S)
-    rig.api.heal(gone)
-    rig.ns.patch_spec("sound", maxReplicas=6)
-    rig.ns.wait_replicas("sound", 6, timeout_s=PATIENCE_REAL_S)
-
-
-def test_a_watch_whose_credentials_are_refused_begins_anew_with_new_ones(rig: Rig) -> None:
-    refused = rig.api.inject(path="/rlscalers$", query="watch=true", code=401, times=1)
+@pytest.mark.parametrize(
+    ("code", "times", "bound"),
+    [
+        pytest.param(410, 2, 6, id="it cannot begin where it ended"),
+        pytest.param(401, 1, 8, id="its credentials are refused"),
+    ],
+)
+def test_a_watch_that_is_refused_begins_anew(rig: Rig, code: int, times: int, bound: int) -> None:
+    refused = rig.api.inject(path="/rlscalers$", query="watch=true", code=code, times=times)
     rig.api.break_watches("rlscalers")
     eventually(lambda: refused.hits >= 1, timeout_s=PATIENCE_REAL_S)
     rig.api.heal(refused)
-    rig.ns.patch_spec("sound", maxReplicas=8)
-    rig.ns.wait_replicas("sound", 8, timeout_s=PATIENCE_REAL_S)
+    rig.ns.patch_spec("sound", maxReplicas=bound)
+    rig.ns.wait_replicas("sound", bound, timeout_s=PATIENCE_REAL_S)
 
 
 def test_an_outage_of_30_seconds_is_waited_out_and_nothing_is_forgotten(outage: LongOutage) -> None:

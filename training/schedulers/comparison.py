@@ -22,7 +22,7 @@ from sim.traces import load_jobs
 from training.commandline import write_output
 from training.errors import ConfigError
 from training.runs import this_command
-from training.schedulers.contestants import Contestant, contestant, contestants_of
+from training.schedulers.contestants import Contestant, contestants_of
 from training.schedulers.evaluation import BASELINES, Played, Protocol, beaten, play, summarise
 from training.schedulers.tables import console_tables, markdown
 
@@ -105,7 +105,7 @@ def generated_card(artifact: Path) -> dict[str, Any]:
     """A short evaluation of an artifact for its card: mean slowdowns on held-out generated jobs."""
     protocol = Protocol(servers=8, windows=24, jobs=600, seeds=1)
     names = [str(artifact), "keep-room", "best-fit", "least-loaded"]
-    contestants = [contestant(name) for name in names]
+    contestants = contestants_of(names)
     windows = generated_windows(protocol)
     played = {one.name: play(one, protocol, windows) for one in contestants}
     report = summarise(played, contestants[0].name)
