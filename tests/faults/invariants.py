@@ -214,19 +214,33 @@ def rates(evidence: Evidence, writes: Sequence[Write]) -> list[Violation]:
 
 
 def rate_limit(write: Write, past: Sequence[Write], rules: Rules, up: bool, time_scale: float) -> int:
-    """As `calculateScale{Up,Down}LimitWithScalingRules` of kubernetes' horizontal.go."""
+    """As `calculateScale{Up,Down}LimitWithScalingRules` of kubernetes' horizontal.go, at its widest.
+
+    A change as old as a period, give or take the clocks' difference, counts or does not, whichever allows more.
+    """
     if rules.select == "Disabled":
         return write.before
-    proposals = []
+    widest, proposals = (max if up else min), []
     for kind, value, period_s in rules.policies:
-        since = write.at - (period_s - SLACK_CONTROL_S) / time_scale
-        changes = [w.after - w.before for w in past if w.at > since]
-        start = write.before - sum(changes)
-        step = math.ceil(start * (1 + value / 100)) if up else math.trunc(start * (1 - value / 100))
-        by_pods = start + value if up else start - value
-        proposals.append(step if kind == "Percent" else by_pods)
+        starts = _possible_starts(write, past, period_s, time_scale)
+        proposals.append(widest(_proposal(start, kind, value, up) for start in starts))
     most = up == (rules.select == "Max")
     return max(proposals) if most else min(proposals)
+
+
+def _possible_starts(write: Write, past: Sequence[Write], period_s: float, time_scale: float) -> list[int]:
+    """Replicas at the start of the period, for each of the changes from which it may be counted."""
+    ages = [(write.at - w.at) * time_scale for w in past]
+    at_least = sum(age < period_s - SLACK_CONTROL_S for age in ages)
+    at_most = sum(age < period_s + SLACK_CONTROL_S for age in ages)
+    newest_first = [w.after - w.before for w in reversed(past)]
+    return [write.before - sum(newest_first[:counted]) for counted in range(at_least, at_most + 1)]
+
+
+def _proposal(start: int, kind: str, value: int, up: bool) -> int:
+    if kind == "Pods":
+        return start + value if up else start - value
+    return math.ceil(start * (1 + value / 100)) if up else math.trunc(start * (1 - value / 100))
 
 
 def _steady_spec(evidence: Evidence, write: Write) -> Json | None:

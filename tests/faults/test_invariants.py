@@ -19,6 +19,11 @@ SLOW_DOWN: Json = {
     }
 }
 
+PODS_ONLY: Json = {
+    "scaleUp": {"policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}]},
+    "scaleDown": {"stabilizationWindowSeconds": 0},
+}
+
 
 def run_of(*replicas: tuple[float, int], pid: int = 7, behavior: Json | None = None, **more: Any) -> Evidence:
     """A run in which the operator wrote these replicas, after those that were there at first."""
@@ -95,6 +100,14 @@ def test_what_others_did_counts_as_its_own_for_an_operator_that_has_only_just_lo
 def test_a_scale_up_that_is_faster_than_the_defaults_is_found() -> None:
     assert rules(run_of((1010.0, 2), (1100.0, 6))) == set()
     assert rules(run_of((1010.0, 2), (1100.0, 7))) == {"rate"}
+
+
+def test_a_change_as_old_as_the_period_counts_or_does_not_whichever_allows_more() -> None:
+    # the default's 15 control seconds are 0.25 real ones
+    assert rules(run_of((1010.0, 9), (1100.0, 5), (1100.26, 10), behavior=PODS_ONLY)) == set()
+    assert rules(run_of((1010.0, 9), (1100.0, 5), (1100.35, 10), behavior=PODS_ONLY)) == {"rate"}
+    assert rules(run_of((1010.0, 4), (1100.0, 8), (1100.24, 10), behavior=PODS_ONLY)) == set()
+    assert rules(run_of((1010.0, 4), (1100.0, 8), (1100.15, 10), behavior=PODS_ONLY)) == {"rate"}
 
 
 def test_a_scale_down_below_what_was_recommended_within_the_window_is_found() -> None:
