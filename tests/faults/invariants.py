@@ -216,7 +216,7 @@ def rates(evidence: Evidence, writes: Sequence[Write]) -> list[Violation]:
 def rate_limit(write: Write, past: Sequence[Write], rules: Rules, up: bool, time_scale: float) -> int:
     """As `calculateScale{Up,Down}LimitWithScalingRules` of kubernetes' horizontal.go, at its widest.
 
-    A change as old as a period, give or take the clocks' difference, counts or does not, whichever allows more.
+    A change as old as a period, give or take the clocks' difference, counts or not, whichever allows more.
     """
     if rules.select == "Disabled":
         return write.before
