@@ -44,7 +44,7 @@ from controller.selector import parse_selector
 from controller.server import HttpServer, create_app
 from controller.settings import Settings
 from controller.stateless import NoDiffBase, NoProgress
-from controller.telemetry import Telemetry
+from controller.telemetry import Telemetry, process_began_s
 from controller.turn import Reconciler
 from controller.work import Preparer
 
@@ -56,10 +56,12 @@ LIST_RETRY_S = 1.0
 class Operator:
     """Everything that lives as long as the process."""
 
-    def __init__(self, settings: Settings, kube: Kube) -> None:
+    def __init__(self, settings: Settings, kube: Kube, began_s: float | None = None) -> None:
+        """began_s: when the process began, in Unix seconds; what was due since is due at once. None: now."""
         self.settings = settings
         self.kube = kube
         self.clock = Clock(settings.time_scale)
+        self._since_s = self.clock.now() if began_s is None else self.clock.to_control(began_s)
         self.telemetry = Telemetry(self.clock.now)
         self.registry = Registry()
         self._feeds = Feeds(kube, settings)
@@ -108,6 +110,7 @@ class Operator:
         if self.leadership is not None:
             self.kube.fence_s = self.leadership.remaining_s
             await self.leadership.acquire(self._lose)
+            self._since_s = self.clock.now()
         self._leads = True
         self.telemetry.leader.set(1)
         await self._first_list()
@@ -233,7 +236,7 @@ class Operator:
                 change = self.registry.apply(body)
                 self.budgets.note(change.entry)
                 if first:
-                    self.loop.expect(change.entry)
+                    self.loop.expect(change.entry, self._since_s)
                 elif change.added or change.changed:
                     self.loop.hasten(change.entry)
         # What a watch has added while the list was under way is not gone.
@@ -407,7 +410,7 @@ def _plain(value: Any) -> Any:
 async def serve(settings: Settings) -> int:
     """Run until SIGTERM, or until another operator leads; returns the exit code."""
     kube = await Kube.connect(settings.kubeconfig, settings.api_timeout, settings.api_concurrency)
-    operator = Operator(settings, kube)
+    operator = Operator(settings, kube, process_began_s())
     await kopf.operator(
         registry=handlers(operator),
         # kopf would ask for the user's name, which an arbitrary UID does not have

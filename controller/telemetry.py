@@ -31,6 +31,13 @@ TINY_S = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e
 BUDGET = ("namespace", "name")
 
 
+def process_began_s() -> float:
+    """Unix seconds at which this process began, as /proc says; now, where there is none."""
+    collected = CollectorRegistry()
+    ProcessCollector(registry=collected)
+    return collected.get_sample_value("process_start_time_seconds") or time.time()
+
+
 class Telemetry:
     """The operator's own counters, histograms and gauges, and each RLScaler's series (`objects`).
 

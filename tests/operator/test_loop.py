@@ -97,7 +97,8 @@ class Bench:
         self.loop = ControlLoop(self.registry, self.script, self.telemetry, self.clock)  # type: ignore[arg-type]
 
     def add(self, name: str, period_s: int = PERIOD_S) -> None:
-        self.loop.expect(self.registry.apply(rlscaler(name, syncPeriodSeconds=period_s)).entry)
+        entry = self.registry.apply(rlscaler(name, syncPeriodSeconds=period_s)).entry
+        self.loop.expect(entry, self.clock.now())
 
     def metric(self, name: str) -> float:
         return self.telemetry.registry.get_sample_value(name) or 0.0
@@ -130,6 +131,22 @@ async def test_each_object_has_its_turns_at_its_own_period() -> None:
     assert 17 <= fast <= 21
     assert 4 <= slow <= 6
     assert bench.script.overlaps == []
+
+
+async def test_what_was_due_while_the_operator_started_is_due_at_once_and_keeps_its_grid() -> None:
+    bench = Bench()
+    period_s = 200
+    now_s = bench.clock.now()
+    for number in range(40):
+        entry = bench.registry.apply(rlscaler(f"web-{number}", syncPeriodSeconds=period_s)).entry
+        bench.loop.expect(entry, now_s - 0.6 * period_s)
+    async with running(bench):
+        await asyncio.sleep(0.05 * period_s / SCALE)
+        at_once = len(bench.script.concluded)
+        await until(lambda: all(len(bench.script.concluded[f"web-{n}"]) > 1 for n in range(40)))
+    assert 12 <= at_once < 40
+    gaps = [times[1] - times[0] for times in bench.script.concluded.values()]
+    assert max(gaps) < 1.3 * period_s / SCALE
 
 
 async def test_those_that_are_due_together_are_decided_together() -> None:
