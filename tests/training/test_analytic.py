@@ -328,6 +328,21 @@ def test_the_band_is_wider_just_after_a_scale_up(small: Preset) -> None:
     assert (band[:, 1] - band[:, 0]).tolist() == pytest.approx([0.1, 0.6, 0.1 + 0.5 * np.exp(-1.0)])
 
 
+@pytest.mark.parametrize(("times", "left"), [(2.0, 20.0), (0.0, 500.0)])
+def test_a_gradient_many_times_the_usual_is_bounded(small: Preset, times: float, left: float) -> None:
+    settings = dataclasses.replace(small.analytic, clip_norm=times)
+    learner = Learner(dataclasses.replace(small, analytic=settings), scenario_of(small), 0, 10)
+    sizes = []
+    for size in [*[10.0] * 5, 500.0]:
+        for weights in learner.network.parameters():
+            weights.grad = torch.zeros_like(weights)
+        learner.network.head.weight.grad[0, 0] = size
+        assert learner.clip() == pytest.approx(size)
+        sizes.append(float(learner.network.head.weight.grad[0, 0]))
+    assert sizes == pytest.approx([*[10.0] * 5, left], rel=1e-4)
+    assert learner.norm == pytest.approx(10.0 + 0.02 * (left - 10.0))
+
+
 def test_one_seed_gives_one_result(small: Preset) -> None:
     def weights() -> torch.Tensor:
         learner = Learner(small, scenario_of(small), 4, 10)

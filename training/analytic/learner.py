@@ -29,6 +29,8 @@ from training.config import Preset
 from training.recordings import Recordings
 
 CHUNK = 2048
+NORM_RATE = 0.02
+"""Of the running mean of gradient norms, a step of Adam."""
 DIFFICULTIES, PRICES = 6, 8
 Tensor = torch.Tensor
 
@@ -105,6 +107,7 @@ class Learner:
         self.losses = torch.full((DIFFICULTIES, PRICES), math.nan)
         self.low = torch.full((OBSERVATION_SCHEMA.size,), math.inf)
         self.high = -self.low
+        self.norm = math.nan
         self._oldest = 0
         self._services: tuple[Twin, State, Tensor, Tensor, Tensor] | None = None
 
@@ -172,6 +175,7 @@ class Learner:
             "losses": self.losses,
             "low": self.low,
             "high": self.high,
+            "norm": self.norm,
             "done": self.done,
         }
 
@@ -182,6 +186,7 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.usual, self.losses, self.done = state["usual"], state["losses"], state["done"]
         self.low, self.high = state["low"], state["high"]
+        self.norm = state.get("norm", math.nan)  # runs of before had no limit
         self._rng = np.random.default_rng([seed, 11, self.done])
 
     def _prices(self, twin: Twin, preference: Tensor, where: tuple[Tensor, Tensor]) -> Prices:
@@ -232,13 +237,22 @@ class Learner:
             for first in range(0, len(rows), CHUNK):
                 picked = slice(first, first + CHUNK)
                 torch.autograd.backward(self.network(rows[picked]), slopes[picked])
-            norms.append(float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1e9)))
+            norms.append(self.clip())
             self.optimizer.step()
             keep = min(settings.average, (1.0 + self.done) / (10.0 + self.done))
             with torch.no_grad():
                 for mine, theirs in zip(self.average.parameters(), self.network.parameters(), strict=True):
                     mine.lerp_(theirs, 1.0 - keep)
         return float(np.mean(norms))
+
+    def clip(self) -> float:
+        """Bound the gradient by a multiple of the running mean norm; its norm before."""
+        times = self.settings.clip_norm
+        limit = times * self.norm if times and math.isfinite(self.norm) else math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+        bounded = min(norm, limit)
+        self.norm = bounded if math.isnan(self.norm) else self.norm + NORM_RATE * (bounded - self.norm)
+        return norm
 
     def _schedule(self) -> None:
         """The learning rate of this update: a short rise, then half a cosine."""

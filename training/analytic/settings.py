@@ -49,6 +49,9 @@ class Analytic:
     """Power with which a service's loss is divided by the mean loss of its like (difficulty and price)."""
     clip_action: float = 300.0
     """Largest gradient of one action, in multiples of the mean one's size."""
+    clip_norm: float = 2.0
+    """Largest gradient of a minibatch, in multiples of the running mean of their norms: one with a rare surge
+    can be eighty times as long, and undo what was learnt. 0: no limit."""
     hardness: tuple[float, float] = (-0.3, 0.7)
     """Powers with which the price of violations rises with what a plain rule costs on a service's traffic, at
     preference 0 and from `hard_from` on."""
@@ -119,6 +122,7 @@ class Analytic:
             "churn",
             "flap",
             "clip_action",
+            "clip_norm",
             "balance",
             "learning_rate",
         ):
