@@ -29,13 +29,18 @@ TINY_S = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e
 
 
 BUDGET = ("namespace", "name")
+LONGEST_START_S = 60.0
 
 
 def process_began_s() -> float:
-    """Unix seconds at which this process began, as /proc says; now, where there is none."""
-    collected = CollectorRegistry()
+    """Unix seconds at which this process began, as /proc says; now, where there is none.
+
+    Within the last minute at most: some sandboxes keep a clock of their own for /proc.
+    """
+    collected, now_s = CollectorRegistry(), time.time()
     ProcessCollector(registry=collected)
-    return collected.get_sample_value("process_start_time_seconds") or time.time()
+    said_s = collected.get_sample_value("process_start_time_seconds") or now_s
+    return min(max(said_s, now_s - LONGEST_START_S), now_s)
 
 
 class Telemetry:

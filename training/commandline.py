@@ -1,7 +1,8 @@
-"""What the commands of `training/` share: ends without a traceback for input or Ctrl-C, and files."""
+"""What the commands of `training/` share: ends without a traceback for input or Ctrl-C, counts, and files."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,17 @@ def run_command(program: str, work: Callable[[], object], interrupted: str = "in
         print(f"{program}: {interrupted}", file=sys.stderr)
         return 130
     return 0
+
+
+def count(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
 
 
 def write_output(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ if __package__ in (None, ""):
     # a script's own folder on sys.path would shadow installed modules; the checkout's root is what is meant
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.commandline import run_command, write_output
+from training.commandline import count, run_command, write_output
 from training.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="trained policies (policy.onnx), one a seed, under one name; may be repeated",
     )  # fmt: skip
     evaluate.add_argument("--traces", type=Path, help=f"folder of energy recordings; default: ${TRACES}")
-    evaluate.add_argument("--every", type=_count, default=1, help="every n-th recorded week; default: 1")
-    evaluate.add_argument(
-        "--generated", type=_count, default=64, help="held-out generated weeks; default: 64"
-    )
+    evaluate.add_argument("--every", type=count, default=1, help="every n-th recorded week; default: 1")
+    evaluate.add_argument("--generated", type=count, default=64, help="held-out generated weeks; default: 64")
     evaluate.add_argument(
         "--no-planner", action="store_true", help="leave the receding horizon out: it is slow"
     )
@@ -54,12 +52,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     pictures.add_argument("--policy", type=Path, help="a trained policy with enough slots for that grid")
     pictures.add_argument("--seed", type=int, default=0, help="of the drawn week; default: 0")
-    pictures.add_argument("--hours", type=_count, default=48, help="length of grid_state.gif; default: 48")
+    pictures.add_argument("--hours", type=count, default=48, help="length of grid_state.gif; default: 48")
     centre = commands.add_parser("datacentre", help="what a preference that follows the price saves")
     centre.add_argument(
         "--traces", type=Path, help=f"folder with energy and rps recordings; default: ${TRACES}"
     )
-    centre.add_argument("--windows", type=_count, default=20, help="days of generated traffic; default: 20")
+    centre.add_argument("--windows", type=count, default=20, help="days of generated traffic; default: 20")
     centre.add_argument("--recorded", action="store_true", help="recorded traffic (rps_*.csv) instead")
     centre.add_argument("--policy", default="default", help="a built-in policy; default: default")
     centre.add_argument("--seed", type=int, default=0)
@@ -159,13 +157,6 @@ def _folder(given: Path | None) -> Path | None:
 def _write(path: Path | None, content: dict[str, Any]) -> None:
     if path is not None:
         write_output(path, json.dumps(content, indent=2) + "\n")
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
 
 
 if __name__ == "__main__":

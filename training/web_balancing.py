@@ -11,7 +11,7 @@ if __package__ in (None, ""):
     # a script's own folder on sys.path would shadow installed modules; the checkout's root is what is meant
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.commandline import run_command
+from training.commandline import count, run_command
 
 PHASES = ("equal", "different", "troubled")
 COMPARED = (
@@ -44,7 +44,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     made = commands.add_parser("evaluate", help="without exploration, in the twin, against formulas")
     made.add_argument("trained", type=Path, nargs="*", metavar="RUN", help=TRAINED)
     made.add_argument("--phase", nargs="+", choices=PHASES, default=list(PHASES), help="default: all three")
-    made.add_argument("--episodes", type=_count, default=50, help="of each phase; default: 50")
+    made.add_argument("--episodes", type=count, default=50, help="of each phase; default: 50")
     made.add_argument(
         "--plots", type=Path, metavar="DIR", help="pictures: costs, learning curves, an episode"
     )
@@ -55,7 +55,7 @@ def _add_transfer(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     made = commands.add_parser("transfer", help="the same on real HTTP servers, beside the twin")
     made.add_argument("trained", type=Path, nargs="*", metavar="RUN", help=TRAINED)
     made.add_argument("--phase", choices=PHASES, default="troubled", help="default: troubled")
-    made.add_argument("--episodes", type=_count, default=5, help="default: 5, of some 7 s each a policy")
+    made.add_argument("--episodes", type=count, default=5, help="default: 5, of some 7 s each a policy")
     made.add_argument(
         "--addresses", nargs="+", default=[], metavar="URL",
         help="servers that run already, started with --control; default: local processes are started",
@@ -77,7 +77,7 @@ def _add_validate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     made = commands.add_parser("serve-servers", help="start HTTP servers and leave them running")
     made.add_argument(
-        "--workers", type=_count, nargs="+", default=[1, 2, 4, 8], help="of each; default: 1 2 4 8"
+        "--workers", type=count, nargs="+", default=[1, 2, 4, 8], help="of each; default: 1 2 4 8"
     )
     made.add_argument("--service-ms", type=float, default=100.0, help="mean work; default: 100")
     made.add_argument("--port", type=int, default=8101, help="of the first, the others follow; 0: free ones")
@@ -90,8 +90,8 @@ def _add_common(made: argparse.ArgumentParser, policies: bool = True) -> None:
         made.add_argument(
             "--policy", nargs="*", default=list(COMPARED), metavar="NAME", help=", ".join(COMPARED)
         )
-    made.add_argument("--servers", type=_count, default=4, help="default: 4")
-    made.add_argument("--batches", type=_count, default=200, help="decisions of an episode; default: 200")
+    made.add_argument("--servers", type=count, default=4, help="default: 4")
+    made.add_argument("--batches", type=count, default=200, help="decisions of an episode; default: 200")
     made.add_argument("--seed", type=int, default=0, help="of the episodes; default: 0")
     made.add_argument("--json", type=Path, metavar="OUT", help="every number")
     made.add_argument("--markdown", type=Path, metavar="OUT", help="the tables")
@@ -132,16 +132,6 @@ def train_options(options: list[str]) -> list[str]:
     """The options for train.py: its own, and web balancing where neither a preset nor a run is named."""
     named = any(one.split("=")[0] in ("--preset", "--resume", "--env", "-h", "--help") for one in options)
     return options if named else ["--env", "web", *options]
-
-
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
 
 
 if __name__ == "__main__":

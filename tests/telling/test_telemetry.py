@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.objectseries import SERIES, Measured, ObjectSeries, told_by
-from controller.telemetry import Telemetry
+from controller.telemetry import LONGEST_START_S, Telemetry, process_began_s
 from tests.real_parts import real_part
 from tests.telling.records import BY_RATE, TO_BOUND, record
 
@@ -203,3 +205,14 @@ def test_numbers_of_a_status_that_are_none_are_missing() -> None:
     assert math.isnan(told.canary_cost_ratio)
     assert math.isnan(told.canary_shortfall)
     assert math.isnan(told.budget_cap)
+
+
+def test_a_young_process_knows_when_it_began_and_an_old_one_says_a_minute_ago() -> None:
+    before_s = time.time()
+    script = "from controller.telemetry import process_began_s; print(process_began_s())"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    # the kernel counts from a boot time of whole seconds
+    assert float(said) == pytest.approx(before_s, abs=5.0)
+    if time.process_time() > LONGEST_START_S:  # this process has certainly lived as long
+        assert process_began_s() == pytest.approx(time.time() - LONGEST_START_S, abs=1.0)
+    assert time.time() - LONGEST_START_S - 1.0 <= process_began_s() <= time.time()

@@ -273,7 +273,10 @@ def test_episodes_are_cut_from_recordings_in_their_share() -> None:
 
 
 def test_training_lowers_cost_and_violations_at_their_price(small: Preset) -> None:
-    settings = dataclasses.replace(small.analytic, price_exponent=(1.5, 1.5), learning_rate=0.02)
+    # of so few services the one with a surge is most of what a minibatch has to say
+    settings = dataclasses.replace(
+        small.analytic, price_exponent=(1.5, 1.5), learning_rate=0.02, clip_norm=0.0
+    )
     preset = dataclasses.replace(small, analytic=settings)
     learner = Learner(preset, scenario_of(preset), 0, 20)
     learner.prepare()

@@ -119,7 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in variants.variants:
             print(f"== {name}", flush=True)
             artifacts[str(train_variant(variants, name, args.out / slug(name)))] = name
-        found = judge_all([Path(path) for path in artifacts], args.trace, args.jobs, sweep)
+        paths = [Path(path) for path in artifacts]
+        found = judge_all(paths, args.trace, args.jobs, sweep, args.windows)
     except (ConfigError, RunError, TraceError) as error:
         print(f"ablations: {error}", file=sys.stderr)
         return 2

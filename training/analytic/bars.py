@@ -24,6 +24,7 @@ from sim.errors import TraceError
 from sim.replay import Protocol, Window, cut_windows
 from sim.traces import Trace, load_trace
 from training.analytic.counts import NODE_S, coarse_workload
+from training.commandline import count
 from training.contestants import CLAIRVOYANT, DAY_S, HELD_OUT, HPA, Sweep, generated_windows, label_of
 from training.errors import ConfigError
 from training.frontier import (
@@ -107,11 +108,13 @@ def _flaps(one: Outcomes) -> float:
     return float(one.flaps_per_hour[nearest_setting(one, LEVELS[-1])].mean())
 
 
-def groups_of_windows(traces: Sequence[str], protocol: Protocol) -> dict[str, list[Window]]:
+def groups_of_windows(
+    traces: Sequence[str], protocol: Protocol, wanted: int = WINDOWS
+) -> dict[str, list[Window]]:
     """Windows by kind: `generated`, `coarse` and, if there are any, `recorded`."""
     groups = {
-        "generated": generated_windows(WINDOWS, SEED, protocol),
-        "coarse": [_coarse(index, protocol) for index in range(WINDOWS)],
+        "generated": generated_windows(wanted, SEED, protocol),
+        "coarse": [_coarse(index, protocol) for index in range(wanted)],
     }
     if traces:
         windows, left_out = cut_windows([_trace(name) for name in traces], protocol)
@@ -122,16 +125,19 @@ def groups_of_windows(traces: Sequence[str], protocol: Protocol) -> dict[str, li
 
 
 def judge_all(
-    artifacts: Sequence[Path], traces: Sequence[str], jobs: int, sweep: Sweep
+    artifacts: Sequence[Path], traces: Sequence[str], jobs: int, sweep: Sweep, wanted: int = WINDOWS
 ) -> dict[str, dict[str, Bars]]:
-    """Bars by kind of windows and artifact. Raises ConfigError for what cannot be read."""
+    """Bars by kind of windows and artifact; wanted: windows of each kind that is generated.
+
+    Raises ConfigError for what cannot be read.
+    """
     protocol = Protocol()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cache = Path(base) / "rl-scaler" / "evaluation"
     setup = Setup(protocol, sweep, "fused", jobs, cache)
     names = [HPA, FORECAST, CLAIRVOYANT, *(str(path) for path in artifacts)]
     found = {}
-    for kind, windows in groups_of_windows(traces, protocol).items():
+    for kind, windows in groups_of_windows(traces, protocol, wanted).items():
         played = play_all(names, windows, [ARRIVALS], setup, lambda label, done: None)
         comparison = Comparison(
             dict(zip(names, played, strict=True)),
@@ -176,6 +182,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument(
+        "--windows", type=count, default=WINDOWS, help="generated, and in coarse bins; default: %(default)s"
+    )
+    parser.add_argument(
         "--scale-down-window",
         type=int,
         default=Sweep.scale_down_window_s,
@@ -204,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     artifacts = [path / "policy.onnx" if path.is_dir() else path for path in args.policies]
     try:
-        found = judge_all(artifacts, args.trace, args.jobs, sweep_of(args))
+        found = judge_all(artifacts, args.trace, args.jobs, sweep_of(args), args.windows)
     except (ConfigError, TraceError) as error:
         print(f"bars: {error}", file=sys.stderr)
         return 2
