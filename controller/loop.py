@@ -75,8 +75,9 @@ class ControlLoop:
         return f"the control loop has not turned for {age_s:.0f} s" if age_s > STUCK_REAL_S else None
 
     def expect(self, entry: Entry, since_s: float) -> None:
-        """A turn at the first point of the entry's own grid after `since_s`, which may be over."""
-        self._put(entry.uid, next_due(entry.uid, entry.period_s, since_s))
+        """A turn at the first point of the entry's grid after `since_s`, over by a period at most."""
+        after_s = max(since_s, self._clock.now() - entry.period_s)
+        self._put(entry.uid, next_due(entry.uid, entry.period_s, after_s))
 
     def hasten(self, entry: Entry) -> None:
         """A turn as soon as may be: it is new, or its spec has changed."""

@@ -149,6 +149,17 @@ async def test_what_was_due_while_the_operator_started_is_due_at_once_and_keeps_
     assert max(gaps) < 1.3 * period_s / SCALE
 
 
+async def test_after_a_long_start_nobody_is_later_than_a_period() -> None:
+    bench = Bench()
+    for number in range(20):
+        entry = bench.registry.apply(rlscaler(f"web-{number}", syncPeriodSeconds=100)).entry
+        bench.loop.expect(entry, bench.clock.now() - 60_000.0)
+    async with running(bench):
+        await until(lambda: len(bench.script.concluded) == 20)
+    assert bench.metric("rlscaler_tick_lag_seconds_count") >= 20
+    assert bench.metric("rlscaler_tick_lag_seconds_sum") < 20 * 1.5 * 100 / SCALE
+
+
 async def test_those_that_are_due_together_are_decided_together() -> None:
     bench = Bench()
     for number in range(80):
