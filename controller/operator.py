@@ -110,7 +110,7 @@ class Operator:
         if self.leadership is not None:
             self.kube.fence_s = self.leadership.remaining_s
             await self.leadership.acquire(self._lose)
-            self._since_s = self.clock.now()
+            self._since_s = self.clock.now()  # until then another decided
         self._leads = True
         self.telemetry.leader.set(1)
         await self._first_list()
